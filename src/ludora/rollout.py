@@ -1,0 +1,179 @@
+"""Play games in lockstep: the one loop behind training, evaluation, expert data and play at the terminal.
+
+Every tick asks each player once, with one batch of all the turns that wait for it, so a model always
+generates in batches and self-play is one batch for both seats. Knows nothing of learning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+
+from ludora.envs.base import Env
+from ludora.errors import EnvBroken
+from ludora.players.base import Player
+from ludora.rng import stream
+from ludora.types import End, Move, Outcome, Result, Step, Task, Trajectory, Turn
+
+MakeEnv = Callable[[Task], Env]
+
+
+@dataclass(frozen=True, slots=True)
+class Game:
+    """A task and who sits where; `seats[i]` plays seat i."""
+
+    task: Task
+    seats: Sequence[Player]
+
+
+@dataclass(slots=True)
+class Finished:
+    """All trajectories of one game, in seat order; none if its environment broke (`error` says how)."""
+
+    game: Game
+    trajectories: tuple[Trajectory, ...] = ()
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _Seat:
+    steps: list[Step] = field(default_factory=list)
+    unclaimed: float = 0.0
+
+    def earn(self, reward: float) -> None:
+        """Reward belongs to the seat's last move; before its first one it stays on the trajectory."""
+        if self.steps:
+            self.steps[-1] = replace(self.steps[-1], reward=self.steps[-1].reward + reward)
+        else:
+            self.unclaimed += reward
+
+
+@dataclass(slots=True)
+class _Running:
+    number: int
+    game: Game
+    env: Env
+    seats: list[_Seat] = field(default_factory=list)
+    turns: tuple[Turn, ...] = ()
+    moves: dict[int, Move] | None = None
+    pending: Future[None] | None = None
+    ended: bool = False
+    truncated: bool = False
+    error: str = ""
+
+    def look(self, max_turns: int) -> None:
+        """Read the rewards and the next turns, and give each turn its identity."""
+        self.seats = self.seats or [_Seat() for _ in range(self.env.num_seats)]
+        for seat, reward in zip(self.seats, self.env.rewards(), strict=True):
+            seat.earn(reward)
+        self.turns = tuple(
+            replace(
+                turn,
+                game=self.number,
+                number=(number := len(self.seats[turn.seat].steps)),
+                seed=stream("turn", self.game.task.seed, turn.seat, number),
+            )
+            for turn in self.env.turns()
+        )
+        self.truncated = any(turn.number >= max_turns for turn in self.turns)
+        self.ended = not self.turns or self.truncated
+
+    def settle(self, max_turns: int) -> None:
+        """Take in the moves that were made, once `apply` is through with them."""
+        if self.moves is None or (self.pending and not self.pending.done()):
+            return
+        try:
+            self.pending.result() if self.pending else self.env.apply(self.moves)
+        except EnvBroken as error:
+            self.ended, self.error = True, str(error)
+            return
+        for turn in self.turns:
+            self.seats[turn.seat].steps.append(Step(turn, self.moves[turn.seat], 0.0))
+        self.moves = self.pending = None
+        self.look(max_turns)
+
+    def finish(self) -> Finished:
+        self.env.close()
+        if self.error:
+            return Finished(self.game, error=self.error)
+        n = len(self.seats)
+        result = (
+            Result(End.TRUNCATED, (Outcome.TRUNCATED,) * n, (0.5,) * n) if self.truncated else self.env.result()
+        )
+        return Finished(
+            self.game,
+            tuple(
+                Trajectory(
+                    self.game.task,
+                    i,
+                    self.game.seats[i].name,
+                    tuple(seat.steps),
+                    result.outcomes[i],
+                    result.scores[i],
+                    result.end,
+                    seat.unclaimed,
+                )
+                for i, seat in enumerate(self.seats)
+            ),
+        )
+
+
+def play(
+    games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = 10_000, threads: int = 8
+) -> Iterator[Finished]:
+    """Play games, at most `slots` at a time, and yield each as it ends.
+
+    Args:
+        games: drawn lazily, so an endless stream is fine.
+        make_env: builds the single-use environment of a task.
+        slots: games in flight; a place that falls free is filled at once, so batches stay full.
+        max_turns: a seat that has moved this often ends the game as truncated.
+        threads: for environments whose `apply` blocks; the other games go on meanwhile.
+    """
+    source = enumerate(games)
+    running: list[_Running] = []
+    with ThreadPoolExecutor(threads) as pool:  # starts no thread until an environment blocks
+        try:
+            while True:
+                while len(running) < slots and (item := next(source, None)):
+                    running.append(_Running(*item, make_env(item[1].task)))
+                    running[-1].look(max_turns)
+                if not running:
+                    return
+                ready = [r for r in running if r.pending is None and not r.ended]
+                for r, moves in zip(ready, _ask(ready), strict=True):
+                    r.moves = moves
+                    if r.env.blocking:
+                        r.pending = pool.submit(r.env.apply, moves)
+                if not ready and not any(r.ended for r in running):
+                    wait([r.pending for r in running if r.pending], return_when=FIRST_COMPLETED)
+                for r in running:
+                    r.settle(max_turns)
+                yield from (r.finish() for r in running if r.ended)
+                running = [r for r in running if not r.ended]
+        finally:
+            for r in running:
+                r.env.close()
+
+
+def _ask(games: Sequence[_Running]) -> list[dict[int, Move]]:
+    """One batch of turns per player object; the moves of each game by seat."""
+    batches: dict[int, tuple[Player, list[tuple[int, Turn]]]] = {}
+    for i, r in enumerate(games):
+        for turn in r.turns:
+            player = r.game.seats[turn.seat]
+            batches.setdefault(id(player), (player, []))[1].append((i, turn))
+    moves: list[dict[int, Move]] = [{} for _ in games]
+    for player, batch in batches.values():
+        for (i, turn), move in zip(batch, player.act([turn for _, turn in batch]), strict=True):
+            moves[i][turn.seat] = move
+    return moves
+
+
+def collect(games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = 10_000) -> list[Finished]:
+    """Play all games and return them in the order given, whichever ended first."""
+    order = list(games)
+    place = {id(game): i for i, game in enumerate(order)}
+    finished = play(order, make_env, slots=slots, max_turns=max_turns)
+    return sorted(finished, key=lambda f: place[id(f.game)])
