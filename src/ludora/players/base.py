@@ -23,3 +23,18 @@ class Player(Protocol):
         Raises:
             InputError: this player cannot play this game (it is refused, never replaced by another).
         """
+
+
+@runtime_checkable
+class Explicit(Player, Protocol):
+    """A player that can say what it would do: the protocol of exact evaluation.
+
+    Its answers to `act` are drawn from these probabilities.
+    """
+
+    def probabilities(self, turns: Sequence[Turn]) -> list[list[float]]:
+        """The probability of every action of `Turn.legal`, in that order, per turn; each list sums to 1.
+
+        Raises:
+            InputError: this player cannot play this game, or its choice depends on more than the turn.
+        """

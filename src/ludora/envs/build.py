@@ -1,0 +1,54 @@
+"""From TASK strings to environments. One literal table; every name that is not in it is an OpenSpiel game."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from ludora.envs.base import Env
+from ludora.envs.catalogue import decode
+from ludora.errors import InputError
+from ludora.grammar import parse
+from ludora.types import Spec, Task
+
+# name -> (module, class). Imported only when asked for, so that no third party is loaded for another's sake.
+_ENVIRONMENTS: dict[str, tuple[str, str]] = {}
+_DEFAULT = ("ludora.envs.openspiel", "OpenSpielEnv")
+
+
+def make_env(task: Task) -> Env:
+    """Build the single-use environment of a task.
+
+    Raises:
+        InputError: the environment or one of its parameters is unknown or refused.
+    """
+    module, name = _ENVIRONMENTS.get(task.env.name, _DEFAULT)
+    return cast(Env, getattr(import_module(module), name)(task))
+
+
+def task_spec(text: str) -> Spec:
+    """Read and check a TASK string; equal games give equal specs.
+
+    A bare number is a task id (see `catalogue`), plain or padded with zeros - except `2048`, which is a game;
+    the id 2048 is written `000000002048`.
+
+    Raises:
+        InputError: not a task: bad grammar, unknown name or parameter, or an id out of range.
+    """
+    if text.strip().lstrip("+-").isdigit() and not text.strip().isdigit():
+        raise InputError(f"task id {text.strip()} is out of range", "ids are plain digits, for example 200000000")
+    spec = parse(text)
+    if spec.name.isdigit() and spec.name != "2048":
+        if spec != Spec(spec.name):
+            raise InputError(f"a task id takes no parameters: {text!r}", f"write {spec.name} alone, or a game's name")
+        spec = decode(int(spec.name))
+    if spec.name in _ENVIRONMENTS:
+        return spec
+    from ludora.envs.openspiel_games import canonical  # loads the engine, so only here
+
+    return canonical(spec)
+
+
+def num_players(spec: Spec) -> int:
+    """How many seats the games of a spec have."""
+    return make_env(Task(spec)).num_seats

@@ -1,0 +1,295 @@
+"""The report as one HTML page: no script, nothing fetched, every value escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from ludora import __version__
+from ludora.evals.plots import Point, Reference, Series, chart, minus
+from ludora.evals.replay import Decision, ReplayedGame
+from ludora.evals.story import Headline, Story, flat
+from ludora.evals.tables import NONE, heading, measures, percent, title, verdicts
+
+SHOWN = 8  # legal actions with a bar of their own; games with hundreds would drown the page
+WIDE, NARROW, SMALL = (920, 330), (340, 250), (270, 180)
+# Metric key(s), title, what it means, known bounds. Every other number that was logged follows in a folded part.
+CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...] = (
+    (("win_rate",), "Training games won", "share of the update's games", (0.0, 1.0)),
+    (("nash_conv",), "NashConv", "0 = nobody can win anything from it", None),
+    (("exploitability",), "Exploitability", "what a best response wins from it", None),
+    (("evaluation_win_rate",), "Evaluation games won", "share, same deals each time", (0.0, 1.0)),
+    (("kl",), "KL to the reference", "nats per decision", None),
+    (("kl_old",), "KL of an update", "nats per decision", None),
+    (("entropy",), "Entropy", "nats; 0 = always sure", None),
+    (("explained_variance",), "Explained variance", "by the critic; 1 = all", None),
+    (("clip_fraction",), "Clip fraction", "share of decisions clipped", None),
+    (("seconds_rollout", "seconds_update"), "Seconds per update", "playing, learning", None),
+    (("loss_policy",), "Policy loss", "", None),
+    (("loss_value",), "Value loss", "", None),
+    (("grad_norm",), "Gradient norm", "before clipping", None),
+    (("tokens_per_second",), "Tokens per second", "", None),
+)
+
+
+def page(story: Story) -> str:
+    """The whole page."""
+    sections = [
+        _header(story),
+        _headline(story),
+        _learning(story),
+        _table(story),
+        _games(story),
+        _curves(story),
+        _config(story),
+        _events(story),
+        _again(story),
+        f"<footer>Written by ludora {escape(__version__)} from the files of {escape(str(story.path))}.</footer>",
+    ]
+    template = files("ludora.evals").joinpath("report_page.html").read_text(encoding="utf-8")
+    return Template(template).substitute(title=escape(story.title), body="\n".join(filter(None, sections)))
+
+
+def _section(name: str, *parts: str) -> str:
+    return f"<section><h2>{escape(name)}</h2>{''.join(parts)}</section>"
+
+
+def _missing(story: Story, name: str, hint: str) -> str:
+    """Says why a section has nothing to show."""
+    why = story.problems.get(name, "has nothing to show here")
+    return f'<p class="missing">{escape(name)} {escape(why)}. {escape(hint)}</p>'
+
+
+def _header(story: Story) -> str:
+    return (
+        f'<header><p class="kicker">Run {escape(story.path.resolve().name)}</p><h1>{escape(story.title)}</h1>'
+        f'<p class="lead">{escape(story.summary)}</p></header>'
+    )
+
+
+def _headline(story: Story) -> str:
+    head = story.headline
+    if head is None:
+        return _section("In short", _missing(story, "evaluation.json", "Evaluate the adapter to see what it learnt."))
+    before, after = story.contenders
+    cards = [
+        _card("Before", before.player if before else "", head.before, ""),
+        _card("After", after.player if after else "", head.after, "after"),
+        _card("Best possible", "", head.best, ""),
+    ]
+    return f'<section class="card"><div class="headline">{"".join(cards)}</div>{_way(head)}</section>'
+
+
+def _card(label: str, who: str, value: float | None, kind: str) -> str:
+    shown = NONE if value is None else minus(f"{value:.2f}")
+    return (
+        f'<div class="{kind}"><div class="label">{label}</div><div class="figure">{shown}</div>'
+        f'<div class="who">{escape(who)}</div></div>'
+    )
+
+
+def _way(head: Headline) -> str:
+    if head.way is None:
+        return f'<p class="hint">{escape(head.label)}</p>'
+    return (
+        f'<div class="way"><i style="width:{100 * head.way:.1f}%"></i></div>'
+        f'<p class="hint">{escape(head.label)}: {int(100 * head.way)} % of the way from before to the best possible.'
+        "</p>"
+    )
+
+
+def _learning(story: Story) -> str:
+    """The curve that tells the story: exact values and sampled returns, or NashConv after self-play."""
+    before, best = story.contenders[0], story.best
+    unit = story.evaluation.unit if story.evaluation else "per game"
+    if story.by_nash_conv:
+        lines = [Series("NashConv", story.series("nash_conv"), dots=True)]
+        marks = _references(("before", before.nash_conv if before else None), ("unbeatable", 0.0))
+        caption = _key("accent", "NashConv, exact")
+    else:
+        exact = story.series("expected_value")
+        lines = [
+            Series("mean return of the update's games", story.series("return"), "faint"),
+            Series("evaluation", exact or story.series("evaluation_return"), dots=True),
+        ]
+        marks = _references(
+            ("before", before.expected_value if before else None),
+            ("best possible", best.expected_value if best else None),
+        )
+        name = "expected value, exact" if exact else "mean return of the evaluation games"
+        caption = _key("accent", name) + _key("faint", "mean return of the training games")
+    wide = chart("learning curve", lines, references=marks, size=WIDE)
+    if not wide:
+        return _section("Learning", _missing(story, "metrics.jsonl", "It is written while the run trains."))
+    narrow = chart("learning curve", lines, references=marks, size=NARROW)
+    return _section(
+        "Learning",
+        f'<figure class="card"><figcaption>{caption}<small>{escape(unit)}, after each update</small></figcaption>'
+        f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div></figure>',
+    )
+
+
+def _references(*marks: tuple[str, float | None]) -> list[Reference]:
+    return [Reference(label, y) for label, y in marks if y is not None]
+
+
+def _key(style: str, label: str) -> str:
+    """One entry of a legend; it is not broken between its line and its name."""
+    return f'<span class="legend"><i class="key {style}"></i>{escape(label)}</span> '
+
+
+def _table(story: Story) -> str:
+    evaluation = story.evaluation
+    if evaluation is None:
+        return ""  # the headline section has said so
+    player = evaluation.rows[0].player
+    kinds = [' class="player"' if row.player == player else "" for row in evaluation.side_by_side]
+    head = "".join(
+        f"<th{kind}>{escape(heading(row.player))}</th>"
+        for kind, row in zip(kinds, evaluation.side_by_side, strict=True)
+    )
+    body = []
+    for line in measures(evaluation):
+        kind = "main" if line.main else "part" if line.label.startswith(" ") else ""
+        cells = "".join(f"<td{k}>{_cell(cell)}</td>" for k, cell in zip(kinds, line.cells, strict=True))
+        body.append(f'<tr class="{kind}"><th scope="row">{escape(line.label.strip())}</th>{cells}</tr>')
+    note = "Small figures: 95 % intervals. Everyone met the same deals in the same seats." if evaluation.games else ""
+    return _section(
+        "Before and after",
+        f'<p class="hint">{escape(title(evaluation))}. {note}</p>',
+        f'<div class="scroll card"><table class="results"><thead><tr><th></th>{head}</tr></thead>',
+        f"<tbody>{''.join(body)}</tbody></table></div>",
+        '<div style="margin-top:1rem">',
+        *(f"<p>{escape(sentence)}</p>" for sentence in verdicts(evaluation)),
+        "</div>",
+    )
+
+
+def _cell(text: str) -> str:
+    """A figure, with its interval on a line of its own."""
+    figure, bracket, ends = minus(escape(text)).partition(" (")
+    return f'{figure}<span class="ends">{ends.rstrip(")")}</span>' if bracket else figure
+
+
+def _games(story: Story) -> str:
+    if not story.replays:
+        return _section("Games, move by move", _missing(story, "replays.json", "The demo records three games."))
+    first = story.replays[0]
+    keys = _key("accent", first.player) + (_key("plain", first.baseline) if first.baseline else "")
+    return _section(
+        "Games, move by move",
+        f'<p class="hint">What the player saw, and the probability of every legal action. {keys}</p>',
+        *(_game(number, game) for number, game in enumerate(story.replays, 1)),
+    )
+
+
+def _game(number: int, game: ReplayedGame) -> str:
+    moves = "".join(_move(game, d) for d in game.decisions)
+    result = f"{game.outcome}, {minus(f'{game.total:+g}') if game.total else 0}"
+    return (
+        f'<article class="card game"><header><h3>Game {number}: {escape(result)}</h3>'
+        f'<span class="hint">seat {game.seat}, seed {game.seed}</span></header><ol>{moves}</ol></article>'
+    )
+
+
+def _move(game: ReplayedGame, decision: Decision) -> str:
+    board = "\n" in decision.text.strip()  # drawn with signs, so every sign must be equally wide
+    if decision.seat != game.seat:
+        who = f"{escape(decision.player)} in seat {decision.seat}"
+        saw = "" if board else f"<p>{escape(decision.text)}</p>"
+        return f'<li class="move other">{who}: <b>{escape(decision.chosen)}</b>{saw}</li>'
+    seen = f"<pre>{escape(decision.text)}</pre>" if board else f"<p>{escape(decision.text)}</p>"
+    bars = (
+        f'<div class="bars">{_bars(decision)}</div>'
+        if decision.probabilities
+        else f"<pre>{escape(decision.chosen)}</pre>"
+    )
+    return f'<li class="move own">{seen}{bars}</li>'
+
+
+def _bars(decision: Decision) -> str:
+    """The likeliest actions, and the one taken, with the player's bar above the baseline's."""
+    order = sorted(range(len(decision.legal)), key=lambda i: -decision.probabilities[i])
+    shown = {*order[:SHOWN], *(i for i in order if decision.legal[i] == decision.chosen)}
+    rows = []
+    for i in sorted(shown):
+        now = decision.probabilities[i]
+        before = decision.baseline[i] if decision.baseline else None
+        taken = decision.legal[i] == decision.chosen
+        label = escape(decision.legal[i]) + ('<span class="tag">taken</span>' if taken else "")
+        small = "" if before is None else f"<small>{percent(before)}</small>"
+        pair = _bar("", now) + ("" if before is None else _bar("before", before))
+        rows.append(
+            f'<div class="action{" taken" if taken else ""}">{label}</div><div class="pair">{pair}</div>'
+            f'<div class="share">{percent(now)}{small}</div>'
+        )
+    rest = len(order) - len(shown)
+    return "".join(rows) + (f'<div class="rest">and {rest} more</div>' if rest else "")
+
+
+def _bar(kind: str, share: float) -> str:
+    return f'<div class="bar {kind}"><i style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></i></div>'
+
+
+def _curves(story: Story) -> str:
+    if not story.metrics:
+        return ""  # the learning section has said so
+    main = [
+        _curve(name, hint, [(k, story.series(k)) for k in keys], bounds)
+        for keys, name, hint, bounds in CURVES
+        if not (keys == ("nash_conv",) and story.by_nash_conv)  # the learning section has it, larger
+    ]
+    known = {"step", "time", "return", "expected_value", "evaluation_return", *(k for keys, *_ in CURVES for k in keys)}
+    others = sorted({k for line in story.metrics for k in line} - known)
+    more = [_curve(k, "", [(k, story.series(k))], None) for k in others]
+    folded = f"<details><summary>All other metrics</summary>{_grid(more)}</details>" if any(more) else ""
+    return _section("How the training went", _grid(main), folded)
+
+
+def _grid(figures: Iterable[str]) -> str:
+    return f'<div class="charts">{"".join(figures)}</div>'
+
+
+def _curve(name: str, hint: str, lines: Sequence[tuple[str, list[Point]]], bounds: tuple[float, float] | None) -> str:
+    """One small chart, or nothing where nothing of it was logged."""
+    styles = ("accent", "plain")
+    series = [Series(key, points, style) for (key, points), style in zip(lines, styles, strict=False)]
+    drawn = chart(name, series, bounds=bounds, size=SMALL)
+    if not drawn:
+        return ""
+    words = hint.split(", ") if len(series) > 1 else [hint]
+    marked = [_key(s.style, w) if len(series) > 1 else escape(w) for s, w in zip(series, words, strict=True)]
+    caption = f"{escape(name)}<small>{''.join(marked)}&nbsp;</small>"  # one line high even where there is no hint
+    return f'<figure class="card"><figcaption>{caption}</figcaption>{drawn}</figure>'
+
+
+def _config(story: Story) -> str:
+    if not story.config:
+        return _section("Settings", _missing(story, "config.json", "Without it the run cannot be repeated."))
+    rows = _pairs(flat(story.config))
+    return _section("Settings", f'<div class="scroll card"><table class="plain">{rows}</table></div>')
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"<tr><th scope='row'>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in pairs)
+
+
+def _events(story: Story) -> str:
+    if not story.events:
+        return _section("What happened", _missing(story, "events.jsonl", "It holds stages, saves and stops."))
+    rows = [
+        (str(e.get("event", e.get("kind", e.get("name", number)))), ", ".join(f"{k} {v}" for k, v in flat(e)))
+        for number, e in enumerate(story.events, 1)
+    ]
+    return _section(
+        "What happened",
+        f"<details><summary>{len(rows)} events</summary><div class='scroll card'>"
+        f"<table class='plain'>{_pairs(rows)}</table></div></details>",
+    )
+
+
+def _again(story: Story) -> str:
+    lines = "\n".join(story.commands)
+    return _section("Do it again", f'<pre class="card">{escape(lines)}</pre>') if lines else ""

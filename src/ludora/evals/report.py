@@ -1,0 +1,94 @@
+"""A run folder becomes `report.html`, which opens anywhere and offline, and `report.md`, plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ludora.evals.page import page
+from ludora.evals.replay import as_text
+from ludora.evals.story import Story, flat, read_story
+from ludora.evals.tables import NONE, heading, measures, title, verdicts
+from ludora.runs.files import replace_file
+
+CURVE_LINES = 20  # of the learning curve in the Markdown report
+
+
+def write_report(run_path: Path) -> Path:
+    """Write both reports into the run folder.
+
+    Parts that are missing or damaged are named in the report.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        InputError: the path is not a run folder.
+    """
+    story = read_story(run_path)
+    _write(run_path / "report.md", markdown(story))
+    return _write(run_path / "report.html", page(story))
+
+
+def _write(path: Path, text: str) -> Path:
+    # A lone surrogate, which JSON can smuggle in, has no UTF-8: it becomes a question mark.
+    replace_file(path, text.encode("utf-8", "replace"))
+    return path
+
+
+def markdown(story: Story) -> str:
+    """The same story as plain Markdown."""
+    parts = [f"# {_inline(story.title)}", _inline(story.summary)]
+    parts += _evaluation(story) + _curve(story) + _games(story)
+    parts += ["## Settings", _table(("setting", "value"), flat(story.config))] if story.config else []
+    parts += ["## Do it again", _fenced("\n".join(story.commands))] if story.commands else []
+    if story.problems:
+        parts += ["## Missing", "\n".join(f"- `{name}` {_inline(why)}" for name, why in story.problems.items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _evaluation(story: Story) -> list[str]:
+    if story.evaluation is None:
+        return []
+    e = story.evaluation
+    head = ("", *(heading(row.player) for row in e.side_by_side))
+    rows = [(line.label.strip(), *line.cells) for line in measures(e)]
+    return ["## Before and after", f"{_inline(title(e))}.", _table(head, rows), *map(_inline, verdicts(e))]
+
+
+def _curve(story: Story) -> list[str]:
+    """A few lines of the metrics, evenly spread, the last one always among them."""
+    keys = [k for k in ("return", "win_rate", "expected_value", "nash_conv", "kl", "entropy") if story.series(k)]
+    if not keys:
+        return []
+    columns = {k: dict(story.series(k)) for k in keys}
+    steps = sorted(set().union(*columns.values()))
+    stride = -(-len(steps) // CURVE_LINES)
+    shown = [s for i, s in enumerate(steps) if (len(steps) - 1 - i) % stride == 0]
+    rows = [(f"{s:g}", *(f"{columns[k][s]:.3f}" if s in columns[k] else NONE for k in keys)) for s in shown]
+    return ["## Learning", _table(("update", *keys), rows)]
+
+
+def _games(story: Story) -> list[str]:
+    return ["## Games, move by move", *(_fenced(as_text(game)) for game in story.replays)] if story.replays else []
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = [[_inline(cell) for cell in line] for line in (head, *rows)]
+    cells.insert(1, ["---"] + ["---:"] * (len(head) - 1))
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _inline(text: str) -> str:
+    """Text on one line that Markdown takes for text: no cell ends early, no tag opens."""
+    for sign in ("\\", "|", "<", "*", "_", "`", "["):
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())
+
+
+def _fenced(text: str) -> str:
+    """A code block whose fence is longer than any run of backticks inside."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text.rstrip()}\n{fence}"

@@ -1,0 +1,258 @@
+"""What a run folder has to tell, read once and leniently: a missing or damaged part is named, never a crash."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ludora.errors import InputError
+from ludora.evals.evaluate import BEST, Evaluation, Row
+from ludora.evals.replay import ReplayedGame
+
+T = TypeVar("T")
+FILES = ("config.json", "metrics.jsonl", "events.jsonl", "evaluation.json", "replays.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One figure before and after training, and the best possible one. `way` is the share of the way between
+    them, 0..1, where all three are known."""
+
+    label: str
+    before: float | None
+    after: float
+    best: float | None
+
+    @property
+    def way(self) -> float | None:
+        if self.before is None or self.best is None or math.isclose(self.before, self.best):
+            return None
+        return max(0.0, min(1.0, (self.after - self.before) / (self.best - self.before)))
+
+
+@dataclass(slots=True)
+class Story:
+    """Everything the report says, whatever its format. `problems` maps a file to what is wrong with it."""
+
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    evaluation: Evaluation | None = None
+    replays: list[ReplayedGame] = field(default_factory=list)
+    adapter: dict[str, Any] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def setting(self, name: str) -> str:
+        """A config value as text; where it says auto, what an event says was settled on."""
+        found = (source.get(name) for source in (self.config, *self.events))
+        return next((str(value) for value in found if value not in (None, "", "auto")), "")
+
+    def series(self, key: str) -> list[tuple[float, float]]:
+        """(step, value) of one metric, where it was logged as a finite number."""
+        return [
+            (float(line["step"]), float(line[key]))
+            for line in self.metrics
+            if _is_number(line.get("step")) and _is_number(line.get(key))
+        ]
+
+    @property
+    def kind(self) -> str:
+        """Which `ludora train` made this run."""
+        return self.setting("kind") or "ppo"
+
+    @property
+    def task(self) -> str:
+        return self.setting("task") or (self.evaluation.task if self.evaluation else "")
+
+    @property
+    def opponent(self) -> str:
+        """The PLAYER trained against, or the mixture in words."""
+        given = self.config.get("opponent")
+        if isinstance(given, dict):
+            return ", ".join(f"{player} (weight {weight})" for player, weight in given.items())
+        return self.setting("opponent") or (self.evaluation.against if self.evaluation else "")
+
+    @property
+    def model(self) -> str:
+        return self.setting("model") or str(self.adapter.get("base_model_name_or_path") or "")
+
+    @property
+    def title(self) -> str:
+        return f"{self.model or 'A language model'} learns {self.task or 'a game'}"
+
+    @property
+    def summary(self) -> str:
+        """What was trained, in two or three sentences; says only what the files say."""
+        how = f"Trained by {self.kind.upper()}"
+        if self.opponent:
+            how += " against itself" if self.opponent == "self" else f" against {self.opponent}"
+        if size := self.adapter.get("parameters"):
+            rank = self.adapter.get("r")
+            how += f" with a LoRA adapter of {size:,} numbers" + (f" (rank {rank})" if rank else "")
+        elif self.setting("rank"):
+            how += f" with a LoRA adapter of rank {self.setting('rank')}"
+        last = self.metrics[-1] if self.metrics else {}
+        length = f"{last['step']} updates" if _is_number(last.get("step")) else ""
+        if _is_number(last.get("time")):
+            length += f" in {duration(last['time'])}" if length else duration(last["time"])
+        machine = [f"{self.setting('threads')} threads"] if self.setting("threads") else []
+        machine += [self.setting("dtype")] if self.setting("dtype") else []
+        said = [how, length + (", " if length and machine else "") + " and ".join(machine)]
+        return " ".join(f"{s[0].upper()}{s[1:]}." for s in said if s)
+
+    @property
+    def contenders(self) -> tuple[Row | None, Row | None]:
+        """(before, after) of the evaluation."""
+        if self.evaluation is None:
+            return None, None
+        rows = [row for row in self.evaluation.rows if row.player != BEST]
+        return (rows[1] if len(rows) > 1 else None), rows[0]
+
+    @property
+    def best(self) -> Row | None:
+        rows = self.evaluation.rows if self.evaluation else ()
+        return next((row for row in rows if row.player == BEST), None)
+
+    @property
+    def by_nash_conv(self) -> bool:
+        """Whether NashConv tells this run: after self-play there is no opponent whose chips could be counted."""
+        after = self.contenders[1]
+        known = bool(self.series("nash_conv")) or (after is not None and after.nash_conv is not None)
+        return self.opponent == "self" and known
+
+    @property
+    def headline(self) -> Headline | None:
+        """The figure that matters most: NashConv after self-play, else exact value, mean return or win rate."""
+        before, after = self.contenders
+        if after is None or self.evaluation is None:
+            return None
+        unit = self.evaluation.unit
+        if self.by_nash_conv and after.nash_conv is not None:
+            return Headline("NashConv (0 = unbeatable)", before.nash_conv if before else None, after.nash_conv, 0.0)
+        if after.expected_value is not None:
+            best = self.best.expected_value if self.best else None
+            return Headline(
+                f"Expected value, {unit}", before.expected_value if before else None, after.expected_value, best
+            )
+        if after.mean_return is not None:
+            return Headline(f"Mean return, {unit}", before.mean_return if before else None, after.mean_return, None)
+        return None
+
+    @property
+    def commands(self) -> list[str]:
+        """Commands that train, evaluate and play this again."""
+        found = [f"ludora train {self.kind} {shlex.quote(str(self.path / 'config.json'))}"] if self.config else []
+        if not (self.path / "adapter").is_dir():
+            return found
+        adapter = shlex.quote(f"adapter({self.path / 'adapter'})")
+        if self.evaluation:
+            e, (before, after) = self.evaluation, self.contenders
+            exact = " --exact" if after and after.expected_value is not None else ""
+            games = f" --games {e.games} --seed {e.seed}" if e.games else ""
+            against = f" --against {shlex.quote(e.against)}" if e.against else ""
+            other = f" --compare {shlex.quote(before.player)}" if before else ""
+            found.append(f"ludora evaluate {adapter} {shlex.quote(e.task)}{against}{other}{games}{exact}")
+        if self.task:
+            found.append(f"ludora play {shlex.quote(self.task)} --against {adapter}")
+        return found
+
+
+def read_story(path: Path) -> Story:
+    """Read a run folder.
+
+    Raises:
+        InputError: the path is not a run folder.
+    """
+    if not any((path / name).is_file() for name in FILES):
+        raise InputError(f"{path} is not a run folder", "ludora runs list shows the runs there are")
+    story = Story(path)
+    story.config = _part(story, "config.json", _object) or {}
+    story.metrics = _part(story, "metrics.jsonl", lambda text: _lines(story, "metrics.jsonl", text)) or []
+    story.events = _part(story, "events.jsonl", lambda text: _lines(story, "events.jsonl", text)) or []
+    story.evaluation = _part(story, "evaluation.json", lambda text: Evaluation.from_json(_object(text)))
+    story.replays = _part(story, "replays.json", _games) or []
+    story.adapter = _adapter(path / "adapter")
+    return story
+
+
+def _part(story: Story, name: str, read: Callable[[str], T]) -> T | None:
+    """One file of the run, or None and a word about it in `problems`."""
+    try:
+        return read((story.path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        story.problems[name] = "is not there"
+    except (OSError, ValueError) as error:
+        story.problems[name] = f"cannot be read ({error})"
+    except InputError as error:
+        story.problems[name] = f"cannot be read ({error.message})"
+    return None
+
+
+def _object(text: str) -> dict[str, Any]:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    return data
+
+
+def _games(text: str) -> list[ReplayedGame]:
+    data = json.loads(text)
+    if not isinstance(data, list):
+        raise ValueError("not a JSON list")
+    return [ReplayedGame.from_json(item) for item in data]
+
+
+def _lines(story: Story, name: str, text: str) -> list[dict[str, Any]]:
+    """JSON lines; torn ones (the process was killed while it wrote) are left out and counted."""
+    good, bad = [], 0
+    for line in filter(str.strip, text.splitlines()):
+        try:
+            good.append(_object(line))
+        except ValueError:
+            bad += 1
+    if bad:
+        story.problems[name] = f"has {bad} unreadable line{'s' if bad > 1 else ''}, left out"
+    return good
+
+
+def _adapter(folder: Path) -> dict[str, Any]:
+    """`adapter_config.json` and the number of weights, which the header of a safetensors file tells."""
+    try:
+        facts = _object((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        with (folder / "adapter_model.safetensors").open("rb") as file:
+            header = _object(file.read(int.from_bytes(file.read(8), "little")).decode())
+        shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return {}  # a run that has not finished has no adapter yet
+    return {**facts, "parameters": sum(math.prod(shape) for shape in shapes)}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def duration(seconds: float) -> str:
+    """`6 min 12 s`, `1 h 20 min` or `41 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A config as (dotted key, value) pairs, in its own order."""
+    found: list[tuple[str, str]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found += flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)))
+    return found

@@ -1,0 +1,187 @@
+"""Our attention, plugged into transformers by its public interface.
+
+Three reasons for our own: rows share a prefix whose keys and values are computed once (and differentiated
+through); a row may end in a tree of tokens; and on a CPU torch's fused attention takes six times as long as
+these few batched products in the backward pass at the lengths we train on (`docs/log.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+NAME = "ludora"
+KeysValues = tuple[Tensor, Tensor]
+
+
+@dataclass(slots=True)
+class Layout:
+    """How the tokens of the running batch see each other. Every attention layer reads it.
+
+    Attributes:
+        allowed: bool [1 or rows, T, S]; S counts the prefix and then the row's own tokens.
+        distance: int [1 or rows, T, S], position of the query minus position of the key, for sliding windows.
+        prefix: layer index -> keys and values [1 or rows, heads, P, D] that every row begins with.
+        record: if not None, the layers leave their own keys and values here.
+        history: if not None, ragged rows with a growing cache each; `allowed` is then not used.
+    """
+
+    allowed: Tensor | None = None
+    distance: Tensor | None = None
+    prefix: dict[int, KeysValues] = field(default_factory=dict)
+    record: dict[int, KeysValues] | None = None
+    history: list[History] | None = None
+    _bias: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def bias(self, window: int | None) -> Tensor:
+        """Additive fp32 mask [1 or rows, 1, 1, T, S]; computed once per window size."""
+        if window not in self._bias:
+            allowed = cast(Tensor, self.allowed)
+            if window is not None:
+                allowed = allowed & (cast(Tensor, self.distance) < window)
+            bias = torch.zeros(allowed.shape, dtype=torch.float32, device=allowed.device)
+            self._bias[window] = bias.masked_fill_(~allowed, float("-inf"))[:, None, None]
+        return self._bias[window]
+
+
+@dataclass(slots=True)
+class History:
+    """Keys and values of one conversation, all layers; grows in place. `fresh` new tokens are being added."""
+
+    length: int = 0
+    fresh: int = 0
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+
+    def put(self, layer: int, k: Tensor, v: Tensor) -> KeysValues:
+        """Append this layer's fresh keys and values [heads, fresh, D]; return the whole history's."""
+        stop = self.length + self.fresh
+        room = self.keys[layer].shape[1] if layer in self.keys else 0
+        if stop > room:
+            for store, new in ((self.keys, k), (self.values, v)):
+                grown = new.new_zeros(new.shape[0], max(64, 2 * room, stop), new.shape[2])
+                if room:
+                    grown[:, : self.length] = store[layer][:, : self.length]
+                store[layer] = grown
+        self.keys[layer][:, self.length : stop] = k
+        self.values[layer][:, self.length : stop] = v
+        return self.keys[layer][:, :stop], self.values[layer][:, :stop]
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (*self.keys.values(), *self.values.values()))
+
+
+_layout: ContextVar[Layout] = ContextVar("ludora_layout")
+
+
+@contextmanager
+def using(layout: Layout) -> Iterator[None]:
+    """All attention layers within the block follow this layout."""
+    token = _layout.set(layout)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(q k^T scale + bias) v with grouped heads, products in the tensors' dtype, softmax in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+        """q [B, H, T, D]; k, v [B, G, S, D] with H a multiple of G; bias [1 or B, 1, 1, T, S]."""
+        B, H, T, D = q.shape
+        G, S = k.shape[1], k.shape[2]
+        q2 = q.reshape(B * G, H // G * T, D)
+        k2, v2 = k.reshape(B * G, S, D), v.reshape(B * G, S, D)
+        scores = torch.bmm(q2, k2.transpose(1, 2)).float().view(B, G, H // G, T, S)
+        scores.mul_(scale).add_(bias)
+        p = torch.softmax(scores, -1).to(q.dtype).view(B * G, H // G * T, S)
+        ctx.save_for_backward(q2, k2, v2, p)
+        ctx.scale, ctx.shapes = scale, (q.shape, k.shape)
+        return torch.bmm(p, v2).view(q.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        q2, k2, v2, p = ctx.saved_tensors
+        q_shape, k_shape = ctx.shapes
+        g = grad.reshape(q2.shape)
+        dv = torch.bmm(p.transpose(1, 2), g)
+        dp = torch.bmm(g, v2.transpose(1, 2)).float()
+        ds = torch.ops.aten._softmax_backward_data(dp, p.float(), -1, torch.float32).mul_(ctx.scale).to(p.dtype)
+        dq, dk = torch.bmm(ds, k2), torch.bmm(ds.transpose(1, 2), q2)
+        return dq.view(q_shape), dk.view(k_shape), dv.view(k_shape), None, None
+
+
+def product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """Attention of [B, H, T, D] queries over [B, G, S, D] keys; bias [1 or B, 1, 1, T, S]. Returns [B, H, T, D]."""
+    if softcap is None and not q.is_cuda:
+        return cast(Tensor, _Attention.apply(q, k, v, bias, scale))
+    groups = q.shape[1] // k.shape[1]
+    if softcap is None:
+        return nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=bias[:, 0].to(q.dtype), scale=scale, enable_gqa=groups > 1
+        )
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = softcap * torch.tanh((q @ k.transpose(2, 3)).float() * scale / softcap) + bias[:, 0]
+    return torch.softmax(scores, -1).to(q.dtype) @ v
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: [B, heads, T, D] in, [B, T, heads, D] out."""
+    layout = _layout.get()
+    layer = cast(int, module.layer_idx)
+    scale = options.get("scaling") or query.shape[-1] ** -0.5
+    window, softcap = options.get("sliding_window"), options.get("softcap")
+    if layout.history is not None:
+        out = _ragged(layout.history, layer, query, key, value, (scale, window, softcap))
+        return out.transpose(1, 2).contiguous(), None
+    if layout.record is not None:
+        layout.record[layer] = (key, value)
+    if layer in layout.prefix:
+        rows = query.shape[0]
+        key, value = (
+            torch.cat([old.expand(rows, -1, -1, -1), new], 2)
+            for old, new in zip(layout.prefix[layer], (key, value), strict=True)
+        )
+    out = product(query, key, value, layout.bias(window), scale, softcap)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _ragged(
+    history: list[History], layer: int, q: Tensor, k: Tensor, v: Tensor, how: tuple[float, int | None, float | None]
+) -> Tensor:
+    """Each row over its own history, one after another: nothing is padded or copied, so a row's numbers depend on no
+    other row, and a turn costs its own tokens."""
+    scale, window, softcap = how
+    out = torch.zeros_like(q)
+    for row, past in enumerate(history):
+        n = past.fresh
+        if n == 0:
+            continue
+        keys, values = past.put(layer, k[row, :, :n], v[row, :, :n])
+        total = past.length + n
+        distance = torch.arange(past.length, total, device=q.device)[:, None] - torch.arange(total, device=q.device)
+        allowed = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        bias = torch.zeros(allowed.shape, device=q.device).masked_fill_(~allowed, float("-inf"))
+        out[row, :, :n] = product(q[row : row + 1, :, :n], keys[None], values[None], bias[None, None, None], scale, softcap)[0]
+    return out
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    """transformers need not build a mask: `attend` reads the layout."""
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, _no_mask)

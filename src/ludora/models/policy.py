@@ -1,0 +1,192 @@
+"""What a model would do: exact distributions over legal actions, and log-probabilities of sampled text.
+
+Only the rows of the output matrix that a decision needs are multiplied in `choose`; in `say`, only the positions of
+the answer. Equal queries in a batch are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ludora.models.adapters import Adapter
+from ludora.models.engine import ByteLRU, Engine, Row
+from ludora.models.trie import Tokens, plan_choices
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A prompt (its first `prefix` tokens shared with others) and the token paths of the legal actions."""
+
+    prompt: Tokens
+    prefix: int
+    choices: tuple[Tokens, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A prompt and the tokens that were sampled after it."""
+
+    prompt: Tokens
+    prefix: int
+    tokens: Tokens
+
+
+class Policy:
+    """Distributions of one model under any adapter of its pack.
+
+    Args:
+        engine: computes hidden states.
+        end: the token that ends an answer.
+        temperature: divides all logits, in sampling and in training alike, so the two are the same policy.
+    """
+
+    def __init__(self, engine: Engine, end: int, temperature: float = 1.0) -> None:
+        self.engine, self.end, self.temperature = engine, end, temperature
+        base = engine.base
+        self._head = cast(nn.Linear, base.model.get_submodule(base.family.head))
+        self._softcap = getattr(base.model.config, base.family.softcap, None) if base.family.softcap else None
+        self._reference = ByteLRU(256 << 20)
+
+    def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """fp32 logits [R, len(tokens)] (all of the vocabulary if None), divided by the temperature."""
+        weight, bias = self._head.weight, self._head.bias
+        if tokens is not None:
+            weight, bias = weight[tokens], None if bias is None else bias[tokens]
+            out = hidden.float() @ weight.float().t()  # few columns: fp32 costs nothing here
+        else:
+            out = (hidden @ weight.t()).float()
+        if bias is not None:
+            out = out + bias.float()
+        if self._softcap:
+            out = self._softcap * torch.tanh(out / self._softcap)
+        return out / self.temperature if self.temperature != 1.0 else out
+
+    # ---- choose ----------------------------------------------------------------------------------------------------
+
+    def action_log_probs(self, queries: Sequence[Query], adapters: Sequence[Adapter | None]) -> Tensor:
+        """log-probability of every legal action.
+
+        Returns:
+            fp32 [N, A], A the largest number of actions; -inf beyond a query's own. Each row's exponentials sum to 1.
+        """
+        place: dict[tuple[Query, int], int] = {}
+        index = [place.setdefault((q, id(a)), len(place)) for q, a in zip(queries, adapters, strict=True)]
+        owner = {id(a): a for a in adapters}
+        distinct = [(q, owner[a]) for q, a in place]
+        table = self._table([q for q, _ in distinct], [a for _, a in distinct])
+        return table if len(distinct) == len(queries) else table[self._long(index)]
+
+    def _table(self, queries: Sequence[Query], adapters: Sequence[Adapter | None]) -> Tensor:
+        plans = [plan_choices(q.choices, self.end) for q in queries]
+        deciding = [i for i, plan in enumerate(plans) if plan.reads]
+        rows = [
+            Row(queries[i].prompt + plans[i].tokens, queries[i].prefix, plans[i].parents) for i in deciding
+        ]
+        reads = [tuple(len(queries[i].prompt) + at for at in plans[i].reads) for i in deciding]
+        nodes = [children for i in deciding for children in plans[i].children]
+        width = max(len(q.choices) for q in queries)
+        shape = (len(queries), width)
+        real = self._long([len(q.choices) for q in queries])[:, None] > torch.arange(width, device=self._device)
+        if not deciding:
+            return torch.zeros(shape, device=self._device).masked_fill(~real, float("-inf"))
+        hidden = self.engine.encode(rows, reads, [adapters[i] for i in deciding])
+        node_log_probs = self._nodes(hidden, nodes)
+        entries: list[tuple[int, int, int]] = []  # (cell of the table, node, child)
+        node = 0
+        for i in deciding:
+            for action, path in enumerate(plans[i].paths):
+                entries += [(i * width + action, node + n, child) for n, child in path]
+            node += len(plans[i].children)
+        cells = self._long(entries)
+        flat = torch.zeros(shape, device=self._device).view(-1)
+        flat = flat.index_add(0, cells[:, 0], node_log_probs[cells[:, 1], cells[:, 2]])
+        return flat.view(shape).masked_fill(~real, float("-inf"))
+
+    def _nodes(self, hidden: Tensor, nodes: Sequence[Tokens]) -> Tensor:
+        """log-softmax over the children of each node, [R, C], -inf beyond a node's own."""
+        union = sorted({token for children in nodes for token in children})
+        column = {token: i for i, token in enumerate(union)}
+        width = max(map(len, nodes))
+        pick = torch.zeros(len(nodes), width, dtype=torch.long)
+        real = torch.zeros(len(nodes), width, dtype=torch.bool)
+        for i, children in enumerate(nodes):
+            pick[i, : len(children)] = torch.tensor([column[t] for t in children])
+            real[i, : len(children)] = True
+        logits = self.logits(hidden, self._long(union)).gather(1, pick.to(self._device))
+        return logits.masked_fill(~real.to(self._device), float("-inf")).log_softmax(-1)
+
+    # ---- reference and critic features -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def features(self, prompts: Sequence[tuple[Tokens, int]], reference: Adapter | None) -> Tensor:
+        """fp32 [N, hidden] at the last token of each prompt (tokens, prefix), before any action, under the reference.
+
+        One pass per distinct prompt for the whole run: the reference never changes.
+        """
+        missing = list({p: None for p in prompts if self._reference.get((p, id(reference))) is None})
+        found = {p: self._reference.get((p, id(reference))) for p in prompts}
+        if missing:
+            rows = [Row(tokens, prefix) for tokens, prefix in missing]
+            reads = [(len(row.tokens) - 1,) for row in rows]
+            for p, state in zip(missing, self.engine.encode(rows, reads, [reference] * len(rows)), strict=True):
+                found[p] = state.float().clone()
+                self._reference.put((p, id(reference)), found[p], found[p].numel() * 4)
+        return torch.stack([found[p] for p in prompts])
+
+    @torch.no_grad()
+    def reference_log_probs(self, queries: Sequence[Query], reference: Adapter | None) -> Tensor:
+        """`action_log_probs` under the reference; one pass per distinct query for the whole run."""
+        missing = list({q: None for q in queries if self._reference.get((q, id(reference))) is None})
+        found = {q: self._reference.get((q, id(reference))) for q in queries}
+        if missing:
+            for q, row in zip(missing, self._table(missing, [reference] * len(missing)), strict=True):
+                found[q] = row[: len(q.choices)].clone()
+                self._reference.put((q, id(reference)), found[q], row.numel() * 4)
+        width = max(len(q.choices) for q in queries)
+        return torch.stack(
+            [nn.functional.pad(found[q], (0, width - len(q.choices)), value=float("-inf")) for q in queries]
+        )
+
+    # ---- say -------------------------------------------------------------------------------------------------------
+
+    def token_log_probs(self, answers: Sequence[Answer], adapters: Sequence[Adapter | None]) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of the policy at every sampled token.
+
+        Returns:
+            two fp32 [N, K], K the longest answer; 0 beyond an answer's own tokens.
+        """
+        rows = [Row(a.prompt + a.tokens[:-1], a.prefix) for a in answers]
+        reads = [tuple(range(len(a.prompt) - 1, len(a.prompt) + len(a.tokens) - 1)) for a in answers]
+        hidden = self.engine.encode(rows, reads, adapters)
+        tokens = self._long([t for a in answers for t in a.tokens])
+        pieces: list[tuple[Tensor, Tensor]] = []
+        step = max(1, (1 << 25) // self._head.weight.shape[0])  # bounds the fp32 logits to 128 MiB a piece
+        for start in range(0, len(tokens), step):
+            log_probs = self.logits(hidden[start : start + step]).log_softmax(-1)
+            entropy = -(log_probs.exp() * log_probs).sum(-1)
+            pieces.append((log_probs.gather(1, tokens[start : start + step, None])[:, 0], entropy))
+        width = max(len(a.tokens) for a in answers)
+        where = self._long([i * width + j for i, a in enumerate(answers) for j in range(len(a.tokens))])
+        empty = torch.zeros(len(answers) * width, device=self._device)
+        chosen, entropy = (
+            empty.index_copy(0, where, torch.cat(part)).view(len(answers), width) for part in zip(*pieces, strict=True)
+        )
+        return chosen, entropy
+
+    @property
+    def _device(self) -> torch.device:
+        return self.engine.base.device
+
+    def _long(self, values: object) -> Tensor:
+        return torch.tensor(values, dtype=torch.long).to(self._device, non_blocking=True)
+
+
+def normalised_entropy(log_probs: Tensor) -> Tensor:
+    """Entropy of each row of [N, A] in nats; rows may be padded with -inf."""
+    p = log_probs.exp()
+    return -(p * log_probs.masked_fill(p == 0, 0.0)).sum(-1)

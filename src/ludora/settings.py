@@ -1,0 +1,215 @@
+"""What every command can be told: one flat, frozen model per command, strict about keys and ranges.
+
+Here are the fields, what they may be, and which of them need one another; reading files and `key=value` overrides
+is in `ludora.config`. A value that could not be honoured is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ludora.errors import ConfigError, InputError
+from ludora.grammar import parse
+
+Zero = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+def about(text: str, default: Any) -> Any:
+    """A field with a default and the one line that `ludora config show` prints beside it."""
+    return Field(default=default, description=text)
+
+
+class Settings(BaseModel):
+    """The ground of all configs: frozen, unknown keys refused, no NaN, numbers taken for text (`task = 200000042`)."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,
+        protected_namespaces=(),
+        validate_default=True,
+    )
+    KIND: ClassVar[str] = ""
+
+    # Rows of (key, other, what the other must be): the key only means something beside that other one, so a value
+    # that differs from the key's default is refused without it. `True` stands for "anything but zero".
+    NEEDS: ClassVar[tuple[tuple[str, str, tuple[str, ...] | Literal[True]], ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, values: Any) -> Any:
+        """Refuse `rank = true`, which would otherwise quietly be 1."""
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(key)
+            if isinstance(value, bool) and field and field.annotation is not bool:
+                raise ConfigError(f"{key} = {str(value).lower()} is not allowed", f"{key}: {field.description}")
+        return values
+
+    @model_validator(mode="after")
+    def _keys_need_others(self) -> Settings:
+        for key, other, wanted in self.NEEDS:
+            value, found = getattr(self, key), getattr(self, other)
+            if value != type(self).model_fields[key].default and not (found if wanted is True else found in wanted):
+                need = "above 0" if wanted is True else "= " + " or ".join(wanted)
+                raise ConfigError(
+                    f"{key} = {shown(value)} has no effect with {other} = {shown(found)}",
+                    f"set {other} {need}, or leave {key} out",
+                )
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Every value, resolved; `load_config` reads it back."""
+        return {"kind": self.KIND, **self.model_dump(mode="json")} if self.KIND else self.model_dump(mode="json")
+
+
+class ModelSettings(Settings):
+    """Which language model, on what machine, and how it acts."""
+
+    model: str = about("base model: smollm2-135m (built in), a hub id, or a local folder", "smollm2-135m")
+    dtype: Literal["auto", "bf16", "fp32", "fp16"] = about("precision; auto measures which is faster here", "auto")
+    device: str = about("auto, cpu, cuda or cuda:N", "auto")
+    threads: AtLeastOne | Literal["auto"] = about("CPU threads; auto leaves busy cores alone and says how many", "auto")
+    quantize: Literal["none", "8bit", "4bit"] = about("weights of the frozen base in 8 or 4 bits (NF4)", "none")
+    gradient_checkpointing: bool = about("recompute activations in the backward pass to save memory", False)
+    trust_remote_code: bool = about("run Python code that comes with a model folder or hub id", False)
+    act: Literal["choose", "say"] = about("choose among the legal actions, or say one in free text", "choose")
+    labels: Literal["letters", "names", "ids"] = about("how legal actions are written in the prompt", "letters")
+    history: bool = about("keep the whole conversation of a game (act = say)", False)
+    reasoning: bool = about("ask for reasoning before the move (act = say)", False)
+    temperature: Positive = about("sampling temperature; 1 samples the policy itself", 1.0)
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = about("nucleus sampling (act = say)", 1.0)
+    max_new_tokens: AtLeastOne = about("tokens of one answer at most (act = say)", 32)
+    retries: Count = about("further answers asked for when none could be read (act = say)", 2)
+
+    NEEDS: ClassVar = tuple(
+        (key, "act", ("say",)) for key in ("history", "reasoning", "top_p", "max_new_tokens", "retries")
+    )
+
+
+class PPOConfig(ModelSettings):
+    """`ludora train ppo`: proximal policy optimisation of a LoRA adapter, on one task, against given opponents."""
+
+    KIND: ClassVar[str] = "ppo"
+
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=80)] = about(
+        "name of the run folder: letters, digits, dots, dashes; empty: that of the preset or file", ""
+    )
+    runs_dir: str = about("folder that holds the run folders", "runs")
+    seed: Count = about("where all randomness of the run comes from", 0)
+    task: str = about("TASK to learn, for example leduc_poker or hex(board_size=5)", "leduc_poker")
+    opponent: str | dict[str, Positive] = about(
+        "PLAYER of the other seats; a table PLAYER -> weight mixes several; self is self-play", "random"
+    )
+    max_turns: AtLeastOne = about("moves of one seat after which a game counts as truncated", 200)
+
+    adapter: str = about("start from this adapter folder; empty: a fresh one", "")
+    rank: Annotated[int, Field(ge=1, le=4096)] = about("LoRA rank", 8)
+    alpha: Positive = about("LoRA alpha: what the adapter adds is scaled by alpha / rank", 16.0)
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = about("dropout on the adapter's input", 0.0)
+    rslora: bool = about("scale by alpha / sqrt(rank) instead", False)
+    targets: str | tuple[str, ...] = about("all-linear, attention, mlp, or names of modules", "all-linear")
+    layers: Annotated[str, Field(pattern=r"^(all|top:[1-9]\d*|\d+-\d+)$")] = about("all, top:N or A-B", "all")
+    rank_pattern: dict[str, AtLeastOne] = about("ranks of single modules, by pattern of their name", {})
+
+    games_per_update: AtLeastOne = about("games played for one update", 256)
+    updates: AtLeastOne = about("updates at most", 1000)
+    minutes: Zero = about("stop after so many minutes of training; 0: no bound", 0.0)
+    epochs: AtLeastOne = about("passes over the decisions of one update", 2)
+    minibatch: AtLeastOne = about("decisions of one optimiser step", 256)
+    accumulation: AtLeastOne = about("parts in which a mini-batch is computed, to save memory", 1)
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = about("learning rate of the adapter", 5e-4)
+    schedule: Literal["constant", "linear", "cosine"] = about("learning rate over the updates", "constant")
+    warmup_updates: Count = about("updates over which the learning rate rises from 0", 0)
+    weight_decay: Zero = about("AdamW weight decay of the adapter", 0.0)
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = about("AdamW: decay of the mean gradient", 0.9)
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = about("AdamW: decay of the squared gradient", 0.95)
+    max_grad_norm: Positive = about("gradient norm above which gradients are scaled down", 1.0)
+
+    clip: Annotated[float, Field(gt=0.0, lt=1.0)] = about("PPO: how far the probability ratio may pay", 0.2)
+    value_clip: Zero = about("PPO: how far a value may move in one update; 0: freely", 0.0)
+    gamma: Share = about("discount per turn", 0.99)
+    lam: Share = about("lambda of generalised advantage estimation", 0.95)
+    baseline: Literal["critic", "ema"] = about("a learned value, or a running mean per (game, seat)", "critic")
+    value_learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = about("learning rate of the critic", 1e-3)
+    value_hidden: AtLeastOne = about("width of the critic", 256)
+    value_steps: AtLeastOne = about("full-batch steps of the critic per update; its features are cached", 32)
+    value_warmup: Count = about("first updates that train the critic alone", 0)
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = about("decay of the running mean (baseline = ema)", 0.95)
+    normalize_advantages: bool = about("centre and scale advantages per game and seat", True)
+    kl: Literal["none", "fixed", "adaptive"] = about("penalty on the divergence from the starting policy", "none")
+    kl_coef: Zero = about("weight of that penalty, or its first value when adaptive", 0.0)
+    kl_target: Zero = about("divergence that the adaptive weight steers to", 0.0)
+    target_kl: Zero = about("end an update early when it moved the policy this far; 0: never", 0.0)
+    entropy_coef: Zero = about("weight of the entropy bonus, or its first value with a target", 0.0)
+    entropy_target: Share = about("entropy the bonus steers to, as a share of the largest possible; 0: none", 0.0)
+    magnet_weight: Zero = about("weight of the divergence from an older self, for self-play; 0: none", 0.0)
+    magnet_every: AtLeastOne = about("updates between two such older selves", 25)
+
+    snapshot_every: Count = about("updates between snapshots kept as opponents; 0: none", 0)
+    save_every: AtLeastOne = about("updates between checkpoints", 10)
+    keep: AtLeastOne = about("newest checkpoints kept, beside the best", 3)
+    evaluate_every: Count = about("updates between evaluations; 0: none", 5)
+    evaluate_games: AtLeastOne = about("games of one evaluation", 200)
+    patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
+
+    NEEDS: ClassVar = (
+        *ModelSettings.NEEDS,
+        *((f"value_{key}", "baseline", ("critic",)) for key in ("clip", "learning_rate", "hidden", "warmup", "steps")),
+        ("ema_decay", "baseline", ("ema",)),
+        ("kl_coef", "kl", ("fixed", "adaptive")),
+        ("kl_target", "kl", ("adaptive",)),
+        ("entropy_target", "entropy_coef", True),
+        ("magnet_every", "magnet_weight", True),
+        ("evaluate_games", "evaluate_every", True),
+        ("patience", "evaluate_every", True),
+    )
+    # What a checkpoint's tensors and streams were made with: `--resume` may change anything else.
+    FIXED: ClassVar[frozenset[str]] = frozenset(
+        {"model", "quantize", "seed", "task", "adapter", "rank", "alpha", "rslora", "targets", "layers"}
+        | {"rank_pattern", "baseline", "value_hidden"}
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PPOConfig:
+        _readable("task", self.task)
+        for player in self.opponents:
+            _readable("opponent", player)
+            if parse(player).name == "snapshots" and not self.snapshot_every:
+                raise ConfigError(f"opponent = {player!r} needs snapshots", "set snapshot_every above 0")
+        if not self.opponents:
+            raise ConfigError("opponent = {} names no player", "random is one")
+        if not self.targets:
+            raise ConfigError("targets = [] names no module", "all-linear adapts every linear module")
+        for values, other in ((("fixed", "adaptive"), "kl_coef"), (("adaptive",), "kl_target")):
+            if self.kl in values and not getattr(self, other):
+                raise ConfigError(f"kl = {self.kl!r} needs {other} above 0", f"set {other}, or kl = none")
+        return self
+
+    @property
+    def opponents(self) -> dict[str, float]:
+        """PLAYER -> weight, one entry where there is one opponent."""
+        return {self.opponent: 1.0} if isinstance(self.opponent, str) else dict(self.opponent)
+
+
+def _readable(key: str, text: str) -> None:
+    try:
+        parse(text)
+    except InputError as error:
+        raise ConfigError(f"{key} = {text!r}: {error.message}", error.hint) from None
+
+
+def shown(value: Any) -> str:
+    """A value as a config file would write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+CONFIGS: dict[str, type[Settings]] = {PPOConfig.KIND: PPOConfig}
