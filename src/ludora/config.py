@@ -21,7 +21,17 @@ from pydantic_core import ErrorDetails
 from ludora.errors import ConfigError, nearest
 from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings
 
-__all__ = ["CONFIGS", "ModelSettings", "PPOConfig", "Settings", "load_config", "make", "parse_overrides", "presets"]
+__all__ = [
+    "CONFIGS",
+    "ModelSettings",
+    "PPOConfig",
+    "Settings",
+    "kind_of",
+    "load_config",
+    "make",
+    "parse_overrides",
+    "presets",
+]
 
 C = TypeVar("C", bound=Settings)
 MAX_BYTES = 1_000_000  # no config is larger; a bound keeps a wrong path from filling the memory
@@ -45,9 +55,23 @@ def load_config(cls: type[C], source: str, overrides: Sequence[str] = ()) -> C:
         raise ConfigError(f"{where} is a config of kind {kind!r}, not {cls.KIND!r}", f"run ludora train {kind}")
     _refuse_unknown(cls, values, where)  # before the overrides, so that the message names the right place
     given = parse_overrides(cls, overrides)
-    if "name" in cls.model_fields and not (values.get("name") or given.get("name")):
-        given["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._")[:80] or "run"
-    return make(cls, {**values, **given}, where, typed=given)
+    values |= given
+    if "name" in cls.model_fields and not values.get("name"):
+        values["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._")[:80] or "run"
+    return make(cls, values, where, typed=given)
+
+
+def kind_of(source: str) -> str:
+    """Which command a preset or file is for; `ppo` where it does not say.
+
+    Raises:
+        ConfigError: it cannot be read, or its kind is unknown.
+    """
+    values, where = _source(source)
+    kind = values.get("kind", PPOConfig.KIND)
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise ConfigError(f"{where} has the unknown kind {kind!r}", nearest(str(kind), CONFIGS))
+    return kind
 
 
 def make(cls: type[C], values: Mapping[str, Any], where: str = "", typed: Collection[str] = ()) -> C:
@@ -131,7 +155,8 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
-    parse: Callable[[str], Any] = {".toml": tomllib.loads, ".json": _json}.get(path.suffix, _yaml)
+    parsers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": _json}
+    parse = parsers.get(path.suffix, _yaml)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

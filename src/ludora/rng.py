@@ -11,8 +11,11 @@ from hashlib import blake2b
 
 
 def stream(*parts: int | str) -> int:
-    """A 64-bit stream id for the given parts, e.g. `stream("sample", task.seed, seat, number)`."""
-    text = "\x1f".join(f"{type(p).__name__}:{p}" for p in parts)
+    """A 64-bit stream id for the given parts, e.g. `stream("sample", task.seed, seat, number)`.
+
+    Other parts, another text: a separator within a part is doubled, and every part begins with its type.
+    """
+    text = "\x1f".join(f"{type(p).__name__}:{p}".replace("\x1f", "\x1f\x1f") for p in parts)
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

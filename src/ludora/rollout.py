@@ -29,11 +29,15 @@ class Game:
 
 @dataclass(slots=True)
 class Finished:
-    """All trajectories of one game, in seat order; none if its environment broke (`error` says how)."""
+    """All trajectories of one game, in seat order; none if its environment broke (`error` says how).
+
+    `number` is the game's place among those given.
+    """
 
     game: Game
     trajectories: tuple[Trajectory, ...] = ()
     error: str = ""
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -62,9 +66,21 @@ class _Running:
     truncated: bool = False
     error: str = ""
 
+    def start(self, max_turns: int) -> None:
+        if len(self.game.seats) != self.env.num_seats:
+            raise ValueError(f"{self.game.task.env} has {self.env.num_seats} seats, not {len(self.game.seats)}")
+        self.seats = [_Seat() for _ in range(self.env.num_seats)]
+        self.guard(self.look, max_turns)
+
+    def guard(self, part: Callable[[int], None], max_turns: int) -> None:
+        """An environment that breaks, wherever it does, ends its own game and no other."""
+        try:
+            part(max_turns)
+        except EnvBroken as error:
+            self.ended, self.error = True, _why(error)
+
     def look(self, max_turns: int) -> None:
         """Read the rewards and the next turns, and give each turn its identity."""
-        self.seats = self.seats or [_Seat() for _ in range(self.env.num_seats)]
         for seat, reward in zip(self.seats, self.env.rewards(), strict=True):
             seat.earn(reward)
         self.turns = tuple(
@@ -83,40 +99,41 @@ class _Running:
         """Take in the moves that were made, once `apply` is through with them."""
         if self.moves is None or (self.pending and not self.pending.done()):
             return
-        try:
-            self.pending.result() if self.pending else self.env.apply(self.moves)
-        except EnvBroken as error:
-            self.ended, self.error = True, str(error)
-            return
+        self.pending.result() if self.pending else self.env.apply(self.moves)
         for turn in self.turns:
             self.seats[turn.seat].steps.append(Step(turn, self.moves[turn.seat], 0.0))
         self.moves = self.pending = None
         self.look(max_turns)
 
     def finish(self) -> Finished:
+        """Trajectories, or the error; the environment is closed."""
+        try:
+            trajectories = () if self.error else self._trajectories()
+        except EnvBroken as error:
+            trajectories, self.error = (), _why(error)
         self.env.close()
-        if self.error:
-            return Finished(self.game, error=self.error)
+        return Finished(self.game, trajectories, self.error, self.number)
+
+    def _trajectories(self) -> tuple[Trajectory, ...]:
         n = len(self.seats)
-        result = (
-            Result(End.TRUNCATED, (Outcome.TRUNCATED,) * n, (0.5,) * n) if self.truncated else self.env.result()
+        result = Result(End.TRUNCATED, (Outcome.TRUNCATED,) * n, (0.5,) * n) if self.truncated else self.env.result()
+        return tuple(
+            Trajectory(
+                self.game.task,
+                i,
+                self.game.seats[i].name,
+                tuple(seat.steps),
+                result.outcomes[i],
+                result.scores[i],
+                result.end,
+                seat.unclaimed,
+            )
+            for i, seat in enumerate(self.seats)
         )
-        return Finished(
-            self.game,
-            tuple(
-                Trajectory(
-                    self.game.task,
-                    i,
-                    self.game.seats[i].name,
-                    tuple(seat.steps),
-                    result.outcomes[i],
-                    result.scores[i],
-                    result.end,
-                    seat.unclaimed,
-                )
-                for i, seat in enumerate(self.seats)
-            ),
-        )
+
+
+def _why(error: EnvBroken) -> str:
+    return error.message or "the environment broke"
 
 
 def play(
@@ -133,28 +150,34 @@ def play(
     """
     source = enumerate(games)
     running: list[_Running] = []
-    with ThreadPoolExecutor(threads) as pool:  # starts no thread until an environment blocks
-        try:
-            while True:
-                while len(running) < slots and (item := next(source, None)):
-                    running.append(_Running(*item, make_env(item[1].task)))
-                    running[-1].look(max_turns)
-                if not running:
-                    return
-                ready = [r for r in running if r.pending is None and not r.ended]
-                for r, moves in zip(ready, _ask(ready), strict=True):
-                    r.moves = moves
-                    if r.env.blocking:
-                        r.pending = pool.submit(r.env.apply, moves)
-                if not ready and not any(r.ended for r in running):
-                    wait([r.pending for r in running if r.pending], return_when=FIRST_COMPLETED)
-                for r in running:
-                    r.settle(max_turns)
-                yield from (r.finish() for r in running if r.ended)
-                running = [r for r in running if not r.ended]
-        finally:
+    pool = ThreadPoolExecutor(threads)  # starts no thread until an environment blocks
+    try:
+        while True:
+            while len(running) < slots and (item := next(source, None)):
+                number, game = item
+                try:
+                    running.append(_Running(number, game, make_env(game.task)))
+                except EnvBroken as error:
+                    yield Finished(game, (), _why(error), number)
+                else:
+                    running[-1].start(max_turns)
+            if not running:
+                return
+            ready = [r for r in running if r.pending is None and not r.ended]
+            for r, moves in zip(ready, _ask(ready), strict=True):
+                r.moves = moves
+                if r.env.blocking:
+                    r.pending = pool.submit(r.env.apply, moves)
+            if not ready and not any(r.ended for r in running):
+                wait([r.pending for r in running if r.pending], return_when=FIRST_COMPLETED)
             for r in running:
-                r.env.close()
+                r.guard(r.settle, max_turns)
+            yield from (r.finish() for r in running if r.ended)
+            running = [r for r in running if not r.ended]
+    finally:
+        pool.shutdown(cancel_futures=True)  # nothing is closed under a thread that still works on it
+        for r in running:
+            r.env.close()
 
 
 def _ask(games: Sequence[_Running]) -> list[dict[int, Move]]:
@@ -173,7 +196,4 @@ def _ask(games: Sequence[_Running]) -> list[dict[int, Move]]:
 
 def collect(games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = 10_000) -> list[Finished]:
     """Play all games and return them in the order given, whichever ended first."""
-    order = list(games)
-    place = {id(game): i for i, game in enumerate(order)}
-    finished = play(order, make_env, slots=slots, max_turns=max_turns)
-    return sorted(finished, key=lambda f: place[id(f.game)])
+    return sorted(play(games, make_env, slots=slots, max_turns=max_turns), key=lambda finished: finished.number)

@@ -94,15 +94,22 @@ class ModelSettings(Settings):
     )
 
 
-class PPOConfig(ModelSettings):
-    """`ludora train ppo`: proximal policy optimisation of a LoRA adapter, on one task, against given opponents."""
-
-    KIND: ClassVar[str] = "ppo"
+class RunSettings(ModelSettings):
+    """A command that makes a run folder: what it is called, and what `--resume` may not change."""
 
     name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=80)] = about(
         "name of the run folder: letters, digits, dots, dashes; empty: that of the preset or file", ""
     )
     runs_dir: str = about("folder that holds the run folders", "runs")
+
+    FIXED: ClassVar[frozenset[str]] = frozenset()
+
+
+class PPOConfig(RunSettings):
+    """`ludora train ppo`: proximal policy optimisation of a LoRA adapter, on one task, against given opponents."""
+
+    KIND: ClassVar[str] = "ppo"
+
     seed: Count = about("where all randomness of the run comes from", 0)
     task: str = about("TASK to learn, for example leduc_poker or hex(board_size=5)", "leduc_poker")
     opponent: str | dict[str, Positive] = about(
@@ -174,7 +181,7 @@ class PPOConfig(ModelSettings):
     )
     # What a checkpoint's tensors and streams were made with: `--resume` may change anything else.
     FIXED: ClassVar[frozenset[str]] = frozenset(
-        {"model", "quantize", "seed", "task", "adapter", "rank", "alpha", "rslora", "targets", "layers"}
+        {"name", "model", "quantize", "seed", "task", "adapter", "rank", "alpha", "rslora", "targets", "layers"}
         | {"rank_pattern", "baseline", "value_hidden"}
     )
 

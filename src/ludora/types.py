@@ -7,12 +7,17 @@ with a `Move`, the rollout pairs them into `Step`s, and every seat of a finished
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 Value = "str | int | float | bool | Spec"
+
+# text that reads back as itself without quotes: no number, no true or false, nothing that the grammar gives a meaning
+_BARE = re.compile(r"(?!(?:true|false|[+-]?[\d.][\d.eE+-]*)$)[^\s,()=\"]([^,()=\"]*[^\s,()=\"])?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Spec:
 
     def __str__(self) -> str:
         def show(value: Any) -> str:
+            if isinstance(value, str) and not _BARE.fullmatch(value):
+                return json.dumps(value, ensure_ascii=False)
             return str(value) if not isinstance(value, bool) else str(value).lower()
 
         inside = [show(a) for a in self.args] + [f"{k}={show(v)}" for k, v in self.params]

@@ -20,7 +20,7 @@ _SHARED: list[int] = []
 
 
 class Pennies:
-    """Seats take turns at odds and evens against a hidden coin; `fault` (the task's only parameter) breaks one promise."""
+    """Seats take turns at odds and evens against a hidden coin; the task's parameter `fault` breaks one promise."""
 
     blocking = False
     zero_sum = True
@@ -149,35 +149,35 @@ def test_a_good_environment_passes() -> None:
     assert not any(f.detail for f in findings)
 
 
-@pytest.mark.parametrize(
-    ("fault", "name"),
-    [
-        ("interface", "interface"),
-        ("repeatable", "repeatable"),
-        ("seats", "seats"),
-        ("seats_twice", "seats"),
-        ("legal", "legal"),
-        ("legal_empty", "legal"),
-        ("legal_blank", "legal"),
-        ("messages", "messages"),
-        ("messages_none", "messages"),
-        ("rewards", "rewards"),
-        ("rewards_length", "rewards"),
-        ("rewards_twice", "rewards"),
-        ("zero_sum", "zero_sum"),
-        ("early_result", "early_result"),
-        ("result", "result"),
-        ("result_length", "result"),
-        ("forfeit", "forfeit"),
-        ("forfeit_outcome", "forfeit"),
-        ("forfeit_score", "forfeit"),
-        ("deterministic", "deterministic"),
-        ("terminates", "terminates"),
-        ("global_rng", "global_rng"),
-        ("numpy_rng", "global_rng"),
-        ("close", "close"),
-    ],
-)
+FAULTS = [
+    ("interface", "interface"),
+    ("repeatable", "repeatable"),
+    ("seats", "seats"),
+    ("seats_twice", "seats"),
+    ("legal", "legal"),
+    ("legal_empty", "legal"),
+    ("legal_blank", "legal"),
+    ("messages", "messages"),
+    ("messages_none", "messages"),
+    ("rewards", "rewards"),
+    ("rewards_length", "rewards"),
+    ("rewards_twice", "rewards"),
+    ("zero_sum", "zero_sum"),
+    ("early_result", "early_result"),
+    ("result", "result"),
+    ("result_length", "result"),
+    ("forfeit", "forfeit"),
+    ("forfeit_outcome", "forfeit"),
+    ("forfeit_score", "forfeit"),
+    ("deterministic", "deterministic"),
+    ("terminates", "terminates"),
+    ("global_rng", "global_rng"),
+    ("numpy_rng", "global_rng"),
+    ("close", "close"),
+]
+
+
+@pytest.mark.parametrize(("fault", "name"), FAULTS)
 def test_every_broken_promise_is_found(fault: str, name: str) -> None:
     findings = check_env(pennies(fault), make=Pennies, games=5, max_turns=50)
     assert name in failed(findings)
@@ -186,8 +186,7 @@ def test_every_broken_promise_is_found(fault: str, name: str) -> None:
 
 
 def test_every_property_has_a_fault_that_breaks_it() -> None:
-    marks = test_every_broken_promise_is_found.pytestmark
-    assert {name for _, name in marks[0].args[1]} == set(PROPERTIES)
+    assert {name for _, name in FAULTS} == set(PROPERTIES)
 
 
 def test_free_text_needs_a_player_and_says_what_was_not_tested() -> None:

@@ -25,7 +25,8 @@ def env_of(text: str, seed: int = 0) -> OpenSpielEnv:
 
 def play_out(env: Env, seed: int = 0) -> tuple[list[Turn], list[float]]:
     """Random play to the end: all turns, and the sum of all rewards."""
-    seen, totals = [], list(env.rewards())
+    seen: list[Turn] = []
+    totals = list(env.rewards())
     while turns := env.turns():
         seeded = [replace(t, seed=stream(seed, len(seen), t.seat)) for t in turns]
         env.apply({t.seat: m for t, m in zip(turns, RandomPlayer().act(seeded), strict=True)})
@@ -76,7 +77,7 @@ def test_the_task_seed_decides_the_cards() -> None:
     again = [play_out(env_of("leduc_poker", seed))[0] for seed in range(20)]
     texts = [[t.messages[1].content for t in game] for game in first]
     assert texts == [[t.messages[1].content for t in game] for game in again]
-    assert len({game[0] for game in texts}) == 6
+    assert len({game[0] for game in texts}) == 3
 
 
 def test_chance_follows_the_probabilities() -> None:
@@ -89,10 +90,10 @@ def test_chance_follows_the_probabilities() -> None:
 
 
 def test_equal_states_share_their_messages() -> None:
-    turns = {}
+    turns: dict[object, Turn] = {}
     for seed in range(40):
         for turn in play_out(env_of("leduc_poker", seed), seed)[0]:
-            other = turns.setdefault((turn.seat, turn.messages), turn)
+            other = turns.setdefault((turn.seat, turn.state.state.information_state_string(turn.seat)), turn)
             assert other.messages is turn.messages
             assert other.legal is turn.legal
 
@@ -228,7 +229,9 @@ def test_hidden_cards_are_not_shown() -> None:
         while state.is_chance_node():
             state.apply_action(draw(state.chance_outcomes(), random))
         seat = state.current_player()
-        others = {str(state.resample_from_infostate(seat, random.random)) for _ in range(5)} if text == "hearts" else set()
+        others = (
+            {str(state.resample_from_infostate(seat, random.random)) for _ in range(5)} if text == "hearts" else set()
+        )
         told = load(spec).view(state, seat).messages[1].content
         assert state.information_state_string(seat).strip() in told
         assert str(state) not in told and not others & {told}

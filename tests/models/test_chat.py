@@ -260,6 +260,7 @@ def test_names_that_look_like_declarations() -> None:
     assert parse_action("Move: Action: 3", legal) == 0
     assert parse_action("Move: up", legal) == 2
     assert parse_action("Move: up", ("up", "down")) == 0
+    assert parse_action("Move: MOVE:", ("move:", "up")) == 0
 
 
 def test_a_label_wins_over_an_action_of_the_same_text() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import zoo
 from peft import LoraConfig, get_peft_model
+from tests.models import zoo
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 

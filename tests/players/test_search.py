@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 
@@ -14,7 +15,7 @@ from ludora.errors import InputError
 from ludora.grammar import parse
 from ludora.players.base import Explicit, Player
 from ludora.players.bots import RandomPlayer
-from ludora.players.search import ISMCTS, MCTS, Nash, build
+from ludora.players.search import ISMCTS, MCTS, Effort, Nash, build
 from ludora.rng import stream
 from ludora.rollout import Game, collect
 from ludora.types import Message, Outcome, Task, Turn
@@ -60,6 +61,7 @@ def test_names_are_canonical(text: str, name: str) -> None:
         ("mcts(simulations=0)", "simulations=1"),
         ("mcts(5)", "simulations="),
         ("ismcts:huge", "weak"),
+        ("ismcts:origin", "strong"),
         ("nash:big", "alone"),
         ("nash(iterations=0)", "1000"),
         ("nash(iteration=5)", "iterations"),
@@ -113,27 +115,58 @@ def test_strengths_are_ordered() -> None:
 
 
 def test_leduc_opponents_beat_uniform_play() -> None:
-    # Expected: mcts about 1.7 (it sees the cards), ismcts about 1.1, nash 0.71; standard error of 400 hands 0.2.
+    # Expected: mcts about 1.7 (it sees the cards), ismcts about 1.6, nash 0.71; standard error of 400 hands 0.2.
     assert mean_return(MCTS("medium"), "leduc_poker", 400) > 1.1
     assert mean_return(ISMCTS("medium"), "leduc_poker", 400) > 0.5
     assert mean_return(Nash(), "leduc_poker", 400) > 0.1
 
 
 def test_the_origins_strength_follows_the_catalogue() -> None:
-    player = MCTS("origin")
+    player, leduc = MCTS("origin"), task_spec("leduc_poker")
     player.act(turns("leduc_poker", 1))
-    assert player._effort == {task_spec("leduc_poker"): (3000, 200)}
+    assert player._efforts == {leduc: Effort(3000, 200, 0.0, 1.414)}
     with pytest.raises(InputError, match="no search settings"):
         player.act(turns("tic_tac_toe", 1))
     weaker = MCTS("origin", simulations=5)
     weaker.act(turns("leduc_poker", 1))
-    assert weaker._effort == {task_spec("leduc_poker"): (5, 200)}
+    assert weaker._efforts == {leduc: Effort(5, 200, 0.0, 1.414)}
 
 
-def test_a_time_limit_ends_a_search() -> None:
-    (turn,) = turns("hex(board_size=5)", 1)
+def test_exploration_is_in_units_of_the_stakes() -> None:
+    player = MCTS(rollouts=3)
+    player.act([*turns("leduc_poker", 1), *turns("tic_tac_toe", 1)])
+    assert player._efforts[task_spec("leduc_poker")].uct == pytest.approx(1.4 * 13)
+    assert player._efforts[task_spec("tic_tac_toe")] == Effort(100, 3, 0.0, 1.4)
+
+
+@pytest.mark.parametrize(("player", "text"), [(MCTS, "hex(board_size=5)"), (ISMCTS, "leduc_poker")])
+def test_a_time_limit_is_kept(player: type[MCTS], text: str) -> None:
+    (turn,) = turns(text, 1)
+    start = monotonic()
     move = player(seconds=0.05).act([turn])[0]
     assert move.text in (turn.legal or ())
+    assert 0.04 < monotonic() - start < 1.0
+
+
+def test_a_time_limit_takes_the_place_of_simulations() -> None:
+    for text in ("mcts:weak(seconds=1)", "mcts(seconds=1, simulations=10)"):
+        with pytest.raises(InputError, match="takes the place"):
+            build(parse(text))
+
+
+def test_information_set_search_does_not_look_at_hidden_cards() -> None:
+    """States that differ only in the opponent's card get the same move from the same seed; plain MCTS's differ."""
+    spec = task_spec("leduc_poker")
+    moves: dict[type[MCTS], list[str]] = {ISMCTS: [], MCTS: []}
+    for kind, chosen in moves.items():
+        for hidden in (2, 5):  # a queen, which splits the pot with seat 0, or a king, which beats it
+            state = load(spec).game.new_initial_state()
+            for action in (3, hidden, 1, 1, 1, 1, 2):
+                state.apply_action(action)
+            batch = [replace(state_turn(spec, state, 0), seed=stream("peek", i)) for i in range(20)]
+            chosen.append(" ".join(m.text for m in kind(simulations=30).act(batch)))
+    assert moves[ISMCTS][0] == moves[ISMCTS][1]
+    assert moves[MCTS][0] != moves[MCTS][1]
 
 
 @pytest.mark.parametrize(

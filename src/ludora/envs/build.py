@@ -42,11 +42,16 @@ def task_spec(text: str) -> Spec:
         if spec != Spec(spec.name):
             raise InputError(f"a task id takes no parameters: {text!r}", f"write {spec.name} alone, or a game's name")
         spec = decode(int(spec.name))
-    if spec.name in _ENVIRONMENTS:
+    if not is_openspiel(spec):
         return spec
     from ludora.envs.openspiel_games import canonical  # loads the engine, so only here
 
     return canonical(spec)
+
+
+def is_openspiel(spec: Spec) -> bool:
+    """Whether the spec names an OpenSpiel game, known or not."""
+    return spec.name not in _ENVIRONMENTS
 
 
 def num_players(spec: Spec) -> int:

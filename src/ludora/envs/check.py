@@ -210,7 +210,8 @@ def _check_game(report: _Report, game: _Game) -> bool:
         if not _check_rewards(report, game):
             return False
     result = game.env.result()
-    _check_result(report, result, game.env.num_seats)
+    if not _check_result(report, result, game.env.num_seats):
+        return False
     game.shown.append(result)
     _check_zero_sum(report, game)
     for time in ("first", "second"):
@@ -256,12 +257,13 @@ def _check_rewards(report: _Report, game: _Game) -> bool:
     )
 
 
-def _check_result(report: _Report, result: Result, seats: int) -> None:
+def _check_result(report: _Report, result: Result, seats: int) -> bool:
+    """False if there is not one outcome and one score per seat."""
     expect = report.expect
     counts = (len(result.outcomes), len(result.scores))
-    expect("result", counts == (seats, seats), f"{counts} outcomes and scores for {seats} seats")
     expect("result", all(isinstance(o, Outcome) for o in result.outcomes), f"outcomes {result.outcomes}")
     expect("result", all(0 <= s <= 1 for s in result.scores), f"scores {result.scores} are not in 0..1")
+    return expect("result", counts == (seats, seats), f"{counts} outcomes and scores for {seats} seats")
 
 
 def _check_zero_sum(report: _Report, game: _Game) -> None:
@@ -298,8 +300,7 @@ def _check_forfeit(report: _Report, game: _Game, make: Make) -> None:
     spoilt.move(turns, spoiler=seat)
     spoilt.pay()
     over = report.expect("forfeit", not spoilt.env.turns(), "the game went on after an illegal move")
-    if over:
-        result = spoilt.env.result()
+    if over and _check_result(report, result := spoilt.env.result(), spoilt.env.num_seats):
         others = [o for i, o in enumerate(result.outcomes) if i != seat]
         held = result.outcomes[seat] == Outcome.FORFEITED and Outcome.FORFEITED not in others
         report.expect("forfeit", held, f"seat {seat} spoilt the game and the outcomes are {result.outcomes}")

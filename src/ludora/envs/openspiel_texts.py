@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 RANKS = ("jack", "queen", "king")
-SUITS = ("spades", "hearts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def _kuhn_names(text: str, actions: Sequence[int]) -> tuple[str, ...]:
 # --- Leduc poker: "[Observer: 0][Private: 0][Round 2][Player: 0][Pot: 4][Money: 98 98][Public: 4][Round1: 2 1]..." ---
 
 _LEDUC_RULES = (
-    "Leduc poker, two players. The deck is jack, queen, king in spades and hearts; king is high. Each antes 1 chip "
+    "Leduc poker, two players. The deck is two jacks, two queens, two kings; king is high. Each antes 1 chip "
     "and gets a card. Betting round one; then a public card; then round two, the same player acting first. A raise "
     "adds 2 chips in round one, 4 in round two; two raises at most per round. Pairing the public card wins the pot, "
     "else the higher card; equal ranks split it. Folding gives it away."
@@ -69,13 +68,8 @@ def _field(text: str, name: str) -> str:
     return match[1].strip() if match else ""
 
 
-def _card(number: int, params: Mapping[str, Any]) -> str:
-    if params.get("suit_isomorphism"):  # the engine then deals ranks
-        return RANKS[number]
-    return f"{RANKS[number // 2]} of {SUITS[number % 2]}"
-
-
 def _rank(number: int, params: Mapping[str, Any]) -> int:
+    """Suits decide nothing in Leduc, so the text leaves them out: 936 information states read as 288."""
     return number if params.get("suit_isomorphism") else number // 2
 
 
@@ -97,12 +91,12 @@ def _to_call(text: str, seat: int) -> int:
 def _leduc_state(text: str, seat: int, params: Mapping[str, Any]) -> str:
     first, mine = int(params["starting_player"]), int(_field(text, "Private"))
     parts = [
-        f"You hold the {_card(mine, params)}. You act {'first' if seat == first else 'second'}.",
+        f"You hold the {RANKS[_rank(mine, params)]}. You act {'first' if seat == first else 'second'}.",
         f"Round one: {_bets(_field(text, 'Round1'), first, seat)}.",
     ]
     if public := _field(text, "Public"):
         pair = ", your pair" if _rank(int(public), params) == _rank(mine, params) else ""
-        parts.append(f"Public card: {_card(int(public), params)}{pair}.")
+        parts.append(f"Public card: {RANKS[_rank(int(public), params)]}{pair}.")
         parts.append(f"Round two: {_bets(_field(text, 'Round2'), first, seat)}.")
     to_call = _to_call(text, seat)
     parts.append(f"Pot {_field(text, 'Pot')}" + (f", {to_call} to call." if to_call else "."))

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ludora.envs.build import is_openspiel
 from ludora.envs.openspiel import state_turn
 from ludora.envs.openspiel_tree import Floats, Tree, compile_tree, why_not_exact
 from ludora.errors import InputError
@@ -51,12 +52,12 @@ class Payoff:
 
 
 def is_exact(spec: Spec) -> bool:
-    """Whether exact evaluation is possible: two seats, sequential, perfect recall, and at most `NODE_LIMIT` nodes.
+    """Whether exact evaluation is possible: an OpenSpiel game of two seats, sequential, of at most `NODE_LIMIT` nodes.
 
     Raises:
         InputError: the game itself is unknown or refused.
     """
-    return why_not_exact(spec) is None
+    return is_openspiel(spec) and why_not_exact(spec) is None
 
 
 @lru_cache(maxsize=8)

@@ -37,7 +37,7 @@ class Baselines:
     means: dict[Group, float] = field(default_factory=dict)
 
     def observe(self, group: Group, value: float) -> float:
-        """The baseline before this return, and then take the return in. The first return is its own baseline's start."""
+        """The baseline before this return (0 before the first); then take the return in."""
         before = self.means.get(group, 0.0)
         self.means[group] = value if group not in self.means else self.decay * before + (1 - self.decay) * value
         return before
@@ -55,9 +55,9 @@ def assign(
 ) -> list[Decision]:
     """Credit every turn of the learner.
 
-    With `baselines`, the advantage is the return to go less the baseline of (game, seat); otherwise GAE over turns
-    on the critic's values. A truncated game is bootstrapped with the value of its last state, a finished one with 0.
-    Advantages are normalised per (game, seat).
+    With `baselines`, the advantage is the return to go less the baseline of (game, seat), which follows the returns
+    from the first turn on; otherwise GAE over turns on the critic's values. A truncated game is bootstrapped with the
+    value of its last state, a finished one with 0. With `normalise`, advantages are so per (game, seat).
     """
     flat = [keys(step) for t in trajectories for step in t.steps]
     estimates = values(flat) if flat else []
@@ -72,9 +72,9 @@ def assign(
         last = own[-1] if n and t.end is End.TRUNCATED else 0.0
         gae = maths.turn_gae(rewards, own, last, gamma, lam)
         advantages = gae
-        if baselines is not None:
+        if baselines is not None and n:
             to_go = maths.turn_gae(rewards, [0.0] * n, 0.0, gamma, 1.0)
-            before = baselines.observe(group, t.total)
+            before = baselines.observe(group, to_go[0])
             advantages = [x - before for x in to_go]
         for i, step in enumerate(t.steps):
             move, target = step.move, gae[i] + own[i]

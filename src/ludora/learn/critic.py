@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class Critic:
-    """V(s) from fp32 features [N, inputs]: layer norm, one hidden layer of `width` GELUs, a linear output in return units.
+    """V(s) in return units from fp32 features [N, inputs]: layer norm, one hidden layer of `width` GELUs, linear out.
 
     All weights lie in one flat leaf parameter, so optimiser, clipping and saving treat it like an adapter. The output
-    starts at zero. Outputs are scaled by a running estimate of the returns' spread, so the same learning rate
+    starts at zero. Outputs are in units of the returns' spread around their mean, so the same learning rate
     suits chips, points and wins.
     """
 
@@ -34,8 +34,14 @@ class Critic:
         return (nn.functional.gelu(x @ first.t() + bias) @ out + shift) * self.spread + self.mean
 
     def observe(self, returns: list[float]) -> None:
-        """Take the scale of the returns from the first batch; afterwards it stays, so old outputs keep their meaning."""
+        """Take the scale from the first batch whose returns vary; then it stays, so old outputs keep their meaning.
+
+        A batch of equal returns tells the mean only: a spread of nothing would put all later returns out of reach.
+        """
         if self.seen == 0 and returns:
             self.mean = math.fsum(returns) / len(returns)
-            self.spread = max(1e-3, math.sqrt(math.fsum((r - self.mean) ** 2 for r in returns) / len(returns)))
+            spread = math.sqrt(math.fsum((r - self.mean) ** 2 for r in returns) / len(returns))
+            if spread <= 1e-6 * max(1.0, abs(self.mean)):
+                return
+            self.spread = spread
         self.seen += len(returns)

@@ -36,7 +36,7 @@ def turn_gae(
 def normalise(values: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
     """Subtract the mean and divide by the standard deviation of each value's own group.
 
-    A group whose values do not vary carries no preference: it becomes zeros.
+    A group whose values do not vary, beyond rounding, carries no preference: it becomes zeros.
     """
     members: dict[Hashable, list[int]] = {}
     for i, group in enumerate(groups):
@@ -45,7 +45,7 @@ def normalise(values: Sequence[float], groups: Sequence[Hashable]) -> list[float
     for indices in members.values():
         mean = math.fsum(values[i] for i in indices) / len(indices)
         spread = math.sqrt(math.fsum((values[i] - mean) ** 2 for i in indices) / len(indices))
-        if spread > 1e-8:
+        if spread > 1e-8 * max(1.0, abs(mean)):
             for i in indices:
                 out[i] = (values[i] - mean) / spread
     return out
@@ -105,13 +105,18 @@ def explained_variance(predicted: Sequence[float], target: Sequence[float]) -> f
 
 
 def adapt_coefficient(coefficient: float, measured: float, target: float, rate: float = 0.1) -> float:
-    """Move a KL coefficient towards the one that keeps `measured` at `target` (proportional, error clipped to +-0.2)."""
+    """Move a KL coefficient towards the one that keeps `measured` at `target` (proportional, error clipped to +-0.2).
+
+    A measurement that is no number moves nothing: the coefficient would never be one again.
+    """
+    if math.isnan(measured):
+        return coefficient
     error = min(max(measured / target - 1, -0.2), 0.2)
     return coefficient * (1 + rate * error)
 
 
 def scheduled(rate: float, schedule: str, progress: float, warmup: float = 0.0) -> float:
-    """Learning rate at `progress` in [0, 1]: linear warm-up over `warmup`, then constant, or to a tenth, linear or cosine."""
+    """Learning rate at `progress` in [0, 1]: linear warm-up, then constant, or to a tenth (linear, cosine)."""
     if warmup > 0 and progress < warmup:
         return rate * progress / warmup
     after = min(1.0, (progress - warmup) / max(1e-9, 1 - warmup))

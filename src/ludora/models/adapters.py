@@ -12,8 +12,9 @@ The multiplication runs in the base's dtype. A row's result depends on no other 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,8 +31,15 @@ from ludora.rng import stream
 Segment = tuple["Adapter | None", int]  # (adapter or none, number of consecutive batch rows)
 
 
+_serials = itertools.count()
+
+
 class Adapter:
     """One LoRA adapter: fp32 masters in `flat`, their gradients in `grad`, views of both by module name.
+
+    Args:
+        shapes: module name -> (rank, in, out).
+        seed: of the initial weights and the dropout masks.
 
     Attributes:
         flat: fp32 [parameters], a leaf parameter; `flat.grad` is `grad` itself.
@@ -40,9 +48,15 @@ class Adapter:
     """
 
     def __init__(
-        self, name: str, settings: LoraSettings, shapes: dict[str, tuple[int, int, int]], seed: int, device: torch.device
+        self,
+        name: str,
+        settings: LoraSettings,
+        shapes: dict[str, tuple[int, int, int]],
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.name = name
+        self.serial = next(_serials)  # no other adapter of this process has it: names and memory places come back
         self.settings = settings
         self.shapes = shapes
         self.training = False
@@ -111,15 +125,19 @@ class Adapter:
         if set(tensors) != (known := set(self.tensors())):
             odd = sorted(set(tensors) ^ known)
             raise InputError(f"the adapter's weights do not fit the model: {odd[0]} ({len(odd)} in all)", _FIT)
-        with torch.no_grad():
-            for module, (a, b) in self.pairs.items():
-                for leaf, part in ((a, "lora_A"), (b, "lora_B")):
-                    value = tensors[f"base_model.model.{module}.{part}.weight"]
-                    if value.shape != leaf.shape:
-                        raise InputError(f"{module}.{part} has shape {tuple(value.shape)}, not {tuple(leaf.shape)}", _FIT)
-                    if not torch.isfinite(value).all():
-                        raise InputError(f"{module}.{part} holds numbers that are not finite", "the file is damaged")
-                    leaf.copy_(value)
+        values: list[tuple[nn.Parameter, Tensor]] = []
+        for module, pair in self.pairs.items():
+            for leaf, part in zip(pair, ("lora_A", "lora_B"), strict=True):
+                value = tensors[f"base_model.model.{module}.{part}.weight"]
+                if value.shape != leaf.shape:
+                    shapes = f"{tuple(value.shape)}, not {tuple(leaf.shape)}"
+                    raise InputError(f"{module}.{part} has shape {shapes}", _FIT)
+                if not torch.isfinite(value).all():
+                    raise InputError(f"{module}.{part} holds numbers that are not finite", "the file is damaged")
+                values.append((leaf, value))
+        with torch.no_grad():  # only now, so that what does not fit leaves the adapter as it was
+            for leaf, value in values:
+                leaf.copy_(value)
         self.version += 1
 
     def keep_mask(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -169,7 +187,7 @@ class _LoraLinear(torch.autograd.Function):
         return y.view(*x.shape[:-1], out)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         flat, weight, *rest = ctx.saved_tensors
         n = len(ctx.parts)
         pairs, kept = rest[: 2 * n], rest[2 * n :]
@@ -219,11 +237,11 @@ class PackedLinear(nn.Module):
             pairs.extend(adapter.pairs[self.name])
         if not parts:
             return cast(Tensor, self.base(x))
+        apply = cast("Callable[..., object]", _LoraLinear.apply)
         if self._fused and self.weight.dtype == x.dtype:
             weight = self.weight.t() if self._conv else self.weight
-            return cast(Tensor, _LoraLinear.apply(x, weight, self.bias, self.fan_out, parts, *pairs))
-        delta = cast(Tensor, _LoraLinear.apply(x, None, None, self.fan_out, parts, *pairs))
-        return cast(Tensor, self.base(x)) + delta
+            return cast(Tensor, apply(x, weight, self.bias, self.fan_out, parts, *pairs))
+        return cast(Tensor, self.base(x)) + cast(Tensor, apply(x, None, None, self.fan_out, parts, *pairs))
 
 
 class AdapterPack:
@@ -232,8 +250,9 @@ class AdapterPack:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.adapters: dict[str, Adapter] = {}
+        self.changes = 0  # grows as adapters come and go
+        self.active: tuple[Segment, ...] = ()  # whose rows the running batch holds, in order
         self._wrapped: dict[str, PackedLinear] = {}
-        self._segments: tuple[Segment, ...] = ()
 
     def add(self, name: str, settings: LoraSettings, seed: int = 0) -> Adapter:
         """A fresh adapter.
@@ -251,6 +270,7 @@ class AdapterPack:
             shapes[module] = (rank, packed.fan_in, packed.fan_out)
         adapter = Adapter(name, settings, shapes, stream("adapter", seed), self.base.device)
         self.adapters[name] = adapter
+        self.changes += 1
         return adapter
 
     def _unwrapped_targets(self, settings: LoraSettings) -> dict[str, int]:
@@ -279,7 +299,9 @@ class AdapterPack:
         return twin
 
     def remove(self, name: str) -> None:
+        """Forget an adapter. Its layers stay wrapped: they cost next to nothing."""
         self.adapters.pop(name)
+        self.changes += 1
 
     def close(self) -> None:
         """Give the base model its own layers back."""
@@ -287,21 +309,22 @@ class AdapterPack:
             self._put(name, packed.base)
         self._wrapped.clear()
         self.adapters.clear()
+        self.changes += 1
 
     @contextmanager
     def rows(self, *segments: Segment) -> Iterator[None]:
         """Within the block, the batch's rows belong to these adapters, in order. Outside: all to none."""
-        before, self._segments = self._segments, segments
+        before, self.active = self.active, segments
         try:
             yield
         finally:
-            self._segments = before
+            self.active = before
 
     def spans(self, tokens: int) -> Iterator[tuple[Adapter | None, int, int]]:
         """The active segments as ranges of flattened tokens."""
-        rows = sum(count for _, count in self._segments)
+        rows = sum(count for _, count in self.active)
         start = 0
-        for adapter, count in self._segments:
+        for adapter, count in self.active:
             stop = start + count * (tokens // rows)
             yield adapter, start, stop
             start = stop

@@ -31,7 +31,8 @@ class Layout:
         distance: int [1 or rows, T, S], position of the query minus position of the key, for sliding windows.
         prefix: layer index -> keys and values [1 or rows, heads, P, D] that every row begins with.
         record: if not None, the layers leave their own keys and values here.
-        history: if not None, ragged rows with a growing cache each; `allowed` is then not used.
+        history: if not None, a growing cache for each of the first rows (what follows them is filling); `allowed` and
+            `distance` are then not used.
     """
 
     allowed: Tensor | None = None
@@ -39,17 +40,30 @@ class Layout:
     prefix: dict[int, KeysValues] = field(default_factory=dict)
     record: dict[int, KeysValues] | None = None
     history: list[History] | None = None
-    _bias: dict[int | None, Tensor] = field(default_factory=dict)
+    _bias: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     def bias(self, window: int | None) -> Tensor:
         """Additive fp32 mask [1 or rows, 1, 1, T, S]; computed once per window size."""
-        if window not in self._bias:
-            allowed = cast(Tensor, self.allowed)
-            if window is not None:
-                allowed = allowed & (cast(Tensor, self.distance) < window)
-            bias = torch.zeros(allowed.shape, dtype=torch.float32, device=allowed.device)
-            self._bias[window] = bias.masked_fill_(~allowed, float("-inf"))[:, None, None]
-        return self._bias[window]
+        key = (-1, window)
+        if key not in self._bias:
+            self._bias[key] = _additive(cast(Tensor, self.allowed), cast(Tensor, self.distance), window)
+        return self._bias[key]
+
+    def row_bias(self, row: int, past: History, window: int | None, device: torch.device) -> Tensor:
+        """The same for the fresh tokens of one conversation, [1, 1, 1, fresh, length + fresh]."""
+        key = (row, window)
+        if key not in self._bias:
+            total = past.length + past.fresh
+            distance = torch.arange(past.length, total, device=device)[:, None] - torch.arange(total, device=device)
+            self._bias[key] = _additive((distance >= 0)[None], distance[None], window)
+        return self._bias[key]
+
+
+def _additive(allowed: Tensor, distance: Tensor, window: int | None) -> Tensor:
+    if window is not None:
+        allowed = allowed & (distance < window)
+    bias = torch.zeros(allowed.shape, dtype=torch.float32, device=allowed.device)
+    return bias.masked_fill_(~allowed, float("-inf"))[:, None, None]
 
 
 @dataclass(slots=True)
@@ -83,6 +97,11 @@ class History:
 _layout: ContextVar[Layout] = ContextVar("ludora_layout")
 
 
+def current() -> Layout:
+    """The layout in force."""
+    return _layout.get()
+
+
 @contextmanager
 def using(layout: Layout) -> Iterator[None]:
     """All attention layers within the block follow this layout."""
@@ -93,25 +112,32 @@ def using(layout: Layout) -> Iterator[None]:
         _layout.reset(token)
 
 
+def _grouped(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> tuple[Tensor, ...]:
+    """softmax(q k^T scale + bias) v with grouped heads: the result, and what its backward pass needs."""
+    B, H, T, D = q.shape
+    G, S = k.shape[1], k.shape[2]
+    q2 = q.reshape(B * G, H // G * T, D)
+    k2, v2 = k.reshape(B * G, S, D), v.reshape(B * G, S, D)
+    scores = torch.bmm(q2, k2.transpose(1, 2)).float().view(B, G, H // G, T, S).mul_(scale)
+    if bias is not None:
+        scores.add_(bias)
+    p = torch.softmax(scores, -1).to(q.dtype).view(B * G, H // G * T, S)
+    return torch.bmm(p, v2).view(q.shape), q2, k2, v2, p
+
+
 class _Attention(torch.autograd.Function):
-    """softmax(q k^T scale + bias) v with grouped heads, products in the tensors' dtype, softmax in fp32."""
+    """`_grouped`, differentiable: products in the tensors' dtype, softmax in fp32."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
         """q [B, H, T, D]; k, v [B, G, S, D] with H a multiple of G; bias [1 or B, 1, 1, T, S]."""
-        B, H, T, D = q.shape
-        G, S = k.shape[1], k.shape[2]
-        q2 = q.reshape(B * G, H // G * T, D)
-        k2, v2 = k.reshape(B * G, S, D), v.reshape(B * G, S, D)
-        scores = torch.bmm(q2, k2.transpose(1, 2)).float().view(B, G, H // G, T, S)
-        scores.mul_(scale).add_(bias)
-        p = torch.softmax(scores, -1).to(q.dtype).view(B * G, H // G * T, S)
-        ctx.save_for_backward(q2, k2, v2, p)
+        out, *kept = _grouped(q, k, v, bias, scale)
+        ctx.save_for_backward(*kept)
         ctx.scale, ctx.shapes = scale, (q.shape, k.shape)
-        return torch.bmm(p, v2).view(q.shape)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q2, k2, v2, p = ctx.saved_tensors
         q_shape, k_shape = ctx.shapes
         g = grad.reshape(q2.shape)
@@ -122,18 +148,26 @@ class _Attention(torch.autograd.Function):
         return dq.view(q_shape), dk.view(k_shape), dv.view(k_shape), None, None
 
 
-def product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, softcap: float | None) -> Tensor:
-    """Attention of [B, H, T, D] queries over [B, G, S, D] keys; bias [1 or B, 1, 1, T, S]. Returns [B, H, T, D]."""
+def product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, softcap: float | None) -> Tensor:
+    """Attention of [B, H, T, D] queries over [B, G, S, D] keys; bias [1 or B, 1, 1, T, S], None where all is seen.
+
+    Returns:
+        [B, H, T, D]
+    """
     if softcap is None and not q.is_cuda:
-        return cast(Tensor, _Attention.apply(q, k, v, bias, scale))
+        if not torch.is_grad_enabled():
+            return _grouped(q, k, v, bias, scale)[0]
+        return cast(Tensor, _Attention.apply(q, k, v, bias, scale))  # type: ignore[no-untyped-call]
     groups = q.shape[1] // k.shape[1]
+    mask = None if bias is None else bias[:, 0]
     if softcap is None:
+        mask = None if mask is None else mask.to(q.dtype)
         return nn.functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=bias[:, 0].to(q.dtype), scale=scale, enable_gqa=groups > 1
+            q, k, v, attn_mask=mask, scale=scale, enable_gqa=groups > 1
         )
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    scores = softcap * torch.tanh((q @ k.transpose(2, 3)).float() * scale / softcap) + bias[:, 0]
-    return torch.softmax(scores, -1).to(q.dtype) @ v
+    scores = softcap * torch.tanh((q @ k.transpose(2, 3)).float() * scale / softcap)
+    return torch.softmax(scores if mask is None else scores + mask, -1).to(q.dtype) @ v
 
 
 def attend(
@@ -145,7 +179,7 @@ def attend(
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     window, softcap = options.get("sliding_window"), options.get("softcap")
     if layout.history is not None:
-        out = _ragged(layout.history, layer, query, key, value, (scale, window, softcap))
+        out = _ragged(layout, layer, (query, key, value), scale, window, softcap)
         return out.transpose(1, 2).contiguous(), None
     if layout.record is not None:
         layout.record[layer] = (key, value)
@@ -160,22 +194,25 @@ def attend(
 
 
 def _ragged(
-    history: list[History], layer: int, q: Tensor, k: Tensor, v: Tensor, how: tuple[float, int | None, float | None]
+    layout: Layout,
+    layer: int,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    scale: float,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
-    """Each row over its own history, one after another: nothing is padded or copied, so a row's numbers depend on no
-    other row, and a turn costs its own tokens."""
-    scale, window, softcap = how
-    out = torch.zeros_like(q)
-    for row, past in enumerate(history):
+    """Each row over its own history, one after another: nothing is padded or copied."""
+    q, k, v = qkv
+    out = torch.zeros_like(q)  # rows and tokens that are filling stay zero
+    for row, past in enumerate(cast("list[History]", layout.history)):
         n = past.fresh
-        if n == 0:
-            continue
         keys, values = past.put(layer, k[row, :, :n], v[row, :, :n])
-        total = past.length + n
-        distance = torch.arange(past.length, total, device=q.device)[:, None] - torch.arange(total, device=q.device)
-        allowed = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-        bias = torch.zeros(allowed.shape, device=q.device).masked_fill_(~allowed, float("-inf"))
-        out[row, :, :n] = product(q[row : row + 1, :, :n], keys[None], values[None], bias[None, None, None], scale, softcap)[0]
+        if n == 1:  # a single token sees all there is, so it needs no mask
+            keys, values = (keys, values) if window is None else (keys[:, -window:], values[:, -window:])
+            bias = None
+        else:
+            bias = layout.row_bias(row, past, window, q.device)
+        out[row, :, :n] = product(q[row : row + 1, :, :n], keys[None], values[None], bias, scale, softcap)[0]
     return out
 
 

@@ -216,7 +216,7 @@ class ChatFormat:
         return self._render([Message("user", "hi"), Message("assistant", _ANSWER), *messages]).rpartition(_ANSWER)[2]
 
     def _find_space(self) -> str:
-        """The white space that the template itself puts before an answer, and a model therefore begins with (mistral)."""
+        """The white space that the template puts before an answer, with which the model then begins (mistral)."""
         user = Message("user", "hi")
         head, whole = self._render([user]), self._render([user, Message("assistant", _ANSWER), user])
         between = whole[len(head) : whole.find(_ANSWER)] if whole.startswith(head) else ""
@@ -306,8 +306,8 @@ def _declared(text: str, said: re.Match[str], pattern: re.Pattern[str]) -> re.Ma
         if match := pattern.match(text, at):
             return match
         if at == len(text) or text[at] not in _WRAPPING:
-            return None
-    return None
+            break
+    return own
 
 
 @lru_cache(maxsize=1024)

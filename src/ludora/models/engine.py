@@ -2,44 +2,32 @@
 
     row     = shared prefix | its own tokens | a tree of action tokens
     encode  = cached trunk (layers below the lowest adapted one)  ->  adapted layers  ->  states where they are read
+    extend  = all layers, over the new tokens of conversations whose keys and values are kept
 
 Distinct rows are the caller's business (`policy` deduplicates). Here: the prefix of a batch (the rules of the game) is
 computed once per adapter and attended to by all rows; trunk states are cached by row under a memory bound; every row
-is padded to its own multiple of 16 and only rows of equal padded length share a batch, so a row's bits do not
-depend on its neighbours; nothing is padded on the left.
+is padded on the right to its own multiple of 16, and only rows of equal padded length share a batch.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ludora.errors import InputError
 from ludora.models import attention
-from ludora.models.adapters import Adapter, AdapterPack
+from ludora.models.adapters import Adapter, AdapterPack, Segment
 from ludora.models.attention import History, KeysValues, Layout
-from ludora.models.load import Base
-
-Tokens = tuple[int, ...]
-BLOCK = 16  # rows are padded to multiples of this: bf16 kernels then give a row the same bits in any batch
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One prompt to encode.
-
-    `tokens[:prefix]` is shared with other rows. `tree` gives, for each of the last `len(tree)` tokens, its parent's index
-    within the tree, or -1 for the last token before it; all other tokens follow one another.
-    """
-
-    tokens: Tokens
-    prefix: int = 0
-    tree: Tokens = ()
+from ludora.models.cache import ByteLRU
+from ludora.models.families import decoder_layers, features, first_layer, is_linear
+from ludora.models.load import Base, recompute
+from ludora.models.rows import Batch, Row, Tokens, batches, fill, lay_out, padded, parts, segments, without_trees
 
 
 @dataclass(slots=True)
@@ -51,71 +39,28 @@ class Counters:
     flops: float = 0.0
 
 
-class ByteLRU:
-    """Least-recently-used cache with a bound in bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.size = 0
-        self._items: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
-
-    def get(self, key: Any) -> Any:
-        item = self._items.get(key)
-        if item is None:
-            return None
-        self._items.move_to_end(key)
-        return item[0]
-
-    def put(self, key: Any, value: Any, size: int) -> None:
-        if key in self._items:
-            self.size -= self._items.pop(key)[1]
-        self._items[key] = (value, size)
-        self.size += size
-        while self.size > self.limit and len(self._items) > 1:
-            self.size -= self._items.popitem(last=False)[1][1]
-
-    def pop(self, key: Any) -> Any:
-        item = self._items.pop(key, None)
-        if item is None:
-            return None
-        self.size -= item[1]
-        return item[0]
-
-    def clear(self) -> None:
-        self._items.clear()
-        self.size = 0
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-
 class _Skip(nn.Module):
-    """Stands where a layer is left out: hidden states pass through."""
+    """Stands where a layer is left out: hidden states pass through, as a tuple where the family's layers give one."""
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return hidden_states
+    def __init__(self, as_tuple: bool) -> None:
+        super().__init__()
+        self.as_tuple = as_tuple
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
+        return (hidden_states,) if self.as_tuple else hidden_states
 
 
-class _Inject(nn.Module):
+class _Inject(_Skip):
     """Stands for all layers below the adapted ones: puts the cached states in."""
 
     value: Tensor
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self.value
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Rows of one prefix and one padded length, sorted by adapter."""
-
-    rows: list[int]
-    prefix: Tokens
-    width: int
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
+        return super().forward(self.value)
 
 
 class Engine:
-    """Runs a base model with its adapter pack.
+    """Runs a base model with its adapter pack. The model's attention is replaced for good where its family allows it.
 
     Args:
         cache_bytes: bound of the trunk cache.
@@ -134,23 +79,38 @@ class Engine:
             base.model.set_attn_implementation(attention.NAME)
         path, _, self._layers_name = base.family.layers.rpartition(".")
         self._layers_parent = base.model.get_submodule(path)
-        self._layers = cast(nn.ModuleList, base.model.get_submodule(base.family.layers))
-        self._skip, self._inject = _Skip(), _Inject()
-        self._trunk = ByteLRU(cache_bytes)
-        self._depth = 0
+        self._layers = decoder_layers(base.model, base.family)
+        self._context = getattr(base.model.config, "max_position_embeddings", None)
         self._layer_flops = [2.0 * sum(_weights(layer)) for layer in self._layers]
+        self._trunk = ByteLRU(cache_bytes)
+        self._depth, self._depth_at = 0, -1
+        as_tuple = self._layers_give_tuples()
+        self._skip, self._inject = _Skip(as_tuple), _Inject(as_tuple)
+        if base.gradient_checkpointing:
+            self._recompute_in_context()
+
+    def _layers_give_tuples(self) -> bool:
+        """Families differ in what a decoder layer returns; one token through the model tells."""
+        seen: list[bool] = []
+        hook = self._layers[0].register_forward_hook(lambda m, a, out: seen.append(isinstance(out, tuple)))
+        ids, positions, layout = self._laid_out([Row((0,))], 0, 1)
+        with torch.no_grad(), attention.using(layout):
+            self.backbone(input_ids=ids, use_cache=False, **self._where(positions))
+        hook.remove()
+        return seen[0]
 
     # ---- which layers run ------------------------------------------------------------------------------------------
 
     @property
     def depth(self) -> int:
-        """Number of layers below the lowest adapted one; all of them while the pack is empty."""
-        lowest = [_layer_of(name, self.base.family.layers) for a in self.pack.adapters.values() for name in a.pairs]
-        depth = min(lowest, default=len(self._layers) - 1)
-        if depth != self._depth:
-            self._trunk.clear()
-            self._depth = depth
-        return depth
+        """Number of layers below the lowest adapted one; all but the last while the pack is empty."""
+        if self._depth_at != self.pack.changes:
+            lowest = [first_layer(adapter.pairs) for adapter in self.pack.adapters.values()]
+            depth = min(lowest, default=len(self._layers) - 1)
+            if depth != self._depth:
+                self._trunk.clear()
+            self._depth, self._depth_at = depth, self.pack.changes
+        return self._depth
 
     @contextmanager
     def _only(self, start: int, stop: int, states: Tensor | None) -> Iterator[None]:
@@ -160,7 +120,7 @@ class Engine:
         ]
         if states is not None:
             self._inject.value = states
-            chosen[0 if start == 0 else start - 1] = self._inject
+            chosen[start - 1] = self._inject
         setattr(self._layers_parent, self._layers_name, nn.ModuleList(chosen))
         try:
             yield
@@ -169,23 +129,54 @@ class Engine:
             if states is not None:
                 del self._inject.value
 
-    def _run(self, ids: Tensor, positions: Tensor, layout: Layout, start: int, stop: int, states: Tensor | None) -> Tensor:
-        """Layers start..stop-1 over a batch. Returns [B, T, H]: after the final norm if the last layer is among them."""
+    def _run(
+        self, ids: Tensor, positions: Tensor, layout: Layout, start: int, stop: int, states: Tensor | None
+    ) -> Tensor:
+        """Layers start..stop-1 over a batch. Returns [B, T, H], normed if the last layer is among them."""
         self.counters.tokens += ids.numel()
         self.counters.flops += ids.numel() * sum(self._layer_flops[start:stop])
-        where = {"position_ids": positions} if self._own_attention else {}
         grabbed: list[Tensor] = []
-        last = len(self._layers)
         hook = None
-        if stop < last:  # the final norm must not touch a trunk: take the states as they leave the last layer that runs
+        if stop < len(self._layers):  # the final norm must not touch a trunk: take what leaves the last layer that runs
             hook = self._layers[stop - 1].register_forward_hook(lambda m, a, out: grabbed.append(_tensor(out)))
+        saving = recompute(self.base) if torch.is_grad_enabled() else nullcontext()
         try:
-            with self._only(start, stop, states), attention.using(layout):
-                out = self.backbone(input_ids=ids, use_cache=False, **where)
+            with self._only(start, stop, states), attention.using(layout), saving:
+                out = self.backbone(input_ids=ids, use_cache=False, **self._where(positions))
         finally:
             if hook:
                 hook.remove()
         return grabbed[0] if grabbed else cast(Tensor, out.last_hidden_state)
+
+    def _where(self, positions: Tensor) -> dict[str, Tensor]:
+        """Families with their own attention count positions themselves: their rows have no prefix and no tree."""
+        return {"position_ids": positions} if self._own_attention else {}
+
+    def _recompute_in_context(self) -> None:
+        """Layers recomputed in the backward pass run under the rows, layout and dropout masks of their forward pass."""
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            rows = self.pack.active
+            layout = replace(attention.current(), record=None)
+            return nullcontext(), self._again(rows, layout, {a: a.draws for a, _ in rows if a is not None})
+
+        enable: Any = self.base.model.activation_checkpointing_enable
+        options = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
+        enable(activation_checkpointing_kwargs=options)
+        disable: Any = self.base.model.disable_input_require_grads  # or the frozen trunk would be tracked
+        disable()
+
+    @contextmanager
+    def _again(self, rows: Sequence[Segment], layout: Layout, draws: dict[Adapter, int]) -> Iterator[None]:
+        later = {adapter: adapter.draws for adapter in draws}
+        for adapter, count in draws.items():
+            adapter.draws = count
+        try:
+            with self.pack.rows(*rows), attention.using(layout):
+                yield
+        finally:
+            for adapter, count in later.items():
+                adapter.draws = count
 
     # ---- prompts ---------------------------------------------------------------------------------------------------
 
@@ -199,82 +190,61 @@ class Engine:
 
         Returns:
             [sum of len(reads), hidden], in order of rows and reads.
+
+        Raises:
+            InputError: a row is longer than the model's context.
         """
         if not self._own_attention:
-            rows, reads, adapters = _without_trees(rows, reads, adapters)
-        depth, layers = self.depth, len(self._layers)
+            rows, reads, adapters = without_trees(rows, reads, adapters)
         offsets = [0]
         for read in reads:
             offsets.append(offsets[-1] + len(read))
         pieces: list[Tensor] = []
         places: list[int] = []
-        for batch in self._batches(rows, adapters):
-            members, prefix, width = batch.rows, batch.prefix, batch.width
-            states = self._trunk_states([rows[i] for i in members], prefix, width) if depth else None
-            segments = _segments([adapters[i] for i in members])
-            layout = self._layout([rows[i] for i in members], len(prefix), width)
-            layout.prefix = self._prefix(prefix, segments, depth, layers)
-            ids, positions = self._ids([rows[i] for i in members], len(prefix), width)
-            with self.pack.rows(*segments):
-                out = self._run(ids, positions, layout, depth, layers, states)
-            where = [(b, at - len(prefix)) for b, i in enumerate(members) for at in reads[i]]
-            places += [offsets[i] + j for i in members for j in range(len(reads[i]))]
-            index = self._tensor(where)
+        for batch in batches(rows, adapters, self.chunk_tokens):
+            out = self._encode(batch, [rows[i] for i in batch.rows], segments([adapters[i] for i in batch.rows]))
+            where = [(b, at - len(batch.prefix)) for b, i in enumerate(batch.rows) for at in reads[i]]
+            places += [offsets[i] + j for i in batch.rows for j in range(len(reads[i]))]
+            index = self._tensor(where).view(-1, 2)
             pieces.append(out[index[:, 0], index[:, 1]])
-        order = self._tensor(places).argsort()
-        return torch.cat(pieces)[order]
+        return torch.cat(pieces)[self._tensor(places).argsort()]
+
+    def _encode(self, batch: Batch, rows: Sequence[Row], owners: Sequence[Segment]) -> Tensor:
+        """Final hidden states [B, width, H] of a batch."""
+        prefix, depth, layers = batch.prefix, self.depth, len(self._layers)
+        states = self._trunk_states(rows, prefix, batch.width) if depth else None
+        ids, positions, layout = self._laid_out(rows, len(prefix), batch.width)
+        layout.prefix = self._prefix(prefix, owners, depth, layers)
+        with self.pack.rows(*owners):
+            return self._run(ids, positions, layout, depth, layers, states)
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=torch.long).to(self.base.device, non_blocking=True)
 
-    def _batches(self, rows: Sequence[Row], adapters: Sequence[Adapter | None]) -> Iterator[_Batch]:
-        """Rows of one prefix and padded length together, sorted by adapter, cut to the token budget."""
-        groups: dict[tuple[Tokens, int], list[int]] = {}
-        for i, row in enumerate(rows):
-            width = -(-(len(row.tokens) - row.prefix) // BLOCK) * BLOCK
-            groups.setdefault((row.tokens[: row.prefix], width), []).append(i)
-        rank = {id(a): n for n, a in enumerate(dict.fromkeys(adapters))}
-        for (prefix, width), members in groups.items():
-            members.sort(key=lambda i: rank[id(adapters[i])])
-            step = max(1, self.chunk_tokens // width)
-            for start in range(0, len(members), step):
-                yield _Batch(members[start : start + step], prefix, width)
-
-    def _ids(self, rows: Sequence[Row], prefix: int, width: int) -> tuple[Tensor, Tensor]:
-        """Token ids and positions [B, width], padded on the right."""
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        positions = torch.arange(prefix, prefix + width).repeat(len(rows), 1)
-        for b, row in enumerate(rows):
-            own = row.tokens[prefix:]
-            ids[b, : len(own)] = torch.tensor(own)
-            if row.tree:
-                trunk = len(own) - len(row.tree)
-                positions[b, trunk : len(own)] = prefix + trunk - 1 + torch.tensor(_depths(row.tree))
-        return ids.to(self.base.device, non_blocking=True), positions.to(self.base.device, non_blocking=True)
-
-    def _layout(self, rows: Sequence[Row], prefix: int, width: int) -> Layout:
-        """Causal over prefix and row; a token of a tree sees the tokens before the tree and its own ancestors."""
-        distance = torch.arange(prefix, prefix + width)[:, None] - torch.arange(prefix + width)
-        allowed = (distance >= 0)[None]
-        if any(row.tree for row in rows):
-            allowed = allowed.repeat(len(rows), 1, 1)
-            for b, row in enumerate(rows):
-                if row.tree:
-                    stop = len(row.tokens) - prefix
-                    start = stop - len(row.tree)
-                    allowed[b, start:stop, prefix + start : prefix + stop] = _ancestors(row.tree)
+    def _laid_out(self, rows: Sequence[Row], prefix: int, width: int) -> tuple[Tensor, Tensor, Layout]:
+        """Ids, positions and layout on the device."""
+        ids, positions, layout = lay_out(rows, prefix, width)
+        self._check_length(positions)
         device = self.base.device
-        return Layout(allowed=allowed.to(device), distance=distance[None].to(device))
+        layout.allowed, layout.distance = (cast(Tensor, t).to(device) for t in (layout.allowed, layout.distance))
+        return ids.to(device, non_blocking=True), positions.to(device, non_blocking=True), layout
+
+    def _check_length(self, positions: Tensor) -> None:
+        longest = int(positions.max()) + 1
+        if self._context is not None and longest > self._context:
+            raise InputError(
+                f"a prompt has {longest} tokens, and {self.base.name} takes {self._context} at most",
+                "shorten it (history=false does), or choose a model with a longer context",
+            )
 
     def _trunk_states(self, rows: Sequence[Row], prefix: Tokens, width: int) -> Tensor:
         """States [B, width, H] as they enter the lowest adapted layer; computed once per distinct row."""
-        missing = list({row: None for row in rows if self._trunk.get(row) is None})
         found: dict[Row, Tensor] = {row: self._trunk.get(row) for row in rows}
+        missing = [row for row, state in found.items() if state is None]
         if missing:
             with torch.no_grad():
-                layout = self._layout(missing, len(prefix), width)
+                ids, positions, layout = self._laid_out(missing, len(prefix), width)
                 layout.prefix = self._trunk_prefix(prefix)[0] if prefix else {}
-                ids, positions = self._ids(missing, len(prefix), width)
                 self.counters.trunk_tokens += ids.numel()
                 states = self._run(ids, positions, layout, 0, self._depth, None)
             for row, state in zip(missing, states, strict=True):
@@ -297,29 +267,24 @@ class Engine:
     def _run_prefix(
         self, prefix: Tokens, copies: int, record: dict[int, KeysValues], start: int, stop: int, states: Tensor | None
     ) -> Tensor:
-        width = -(-len(prefix) // BLOCK) * BLOCK
-        row = Row(prefix)
-        layout = self._layout([row], 0, width)
+        ids, positions, layout = self._laid_out([Row(prefix)] * copies, 0, padded(len(prefix)))
         layout.record = record
-        ids, positions = self._ids([row] * copies, 0, width)
         out = self._run(ids, positions, layout, start, stop, states)
         for layer, (k, v) in record.items():
             record[layer] = (k[:, :, : len(prefix)], v[:, :, : len(prefix)])
         return out
 
-    def _prefix(
-        self, prefix: Tokens, segments: Sequence[tuple[Adapter | None, int]], depth: int, layers: int
-    ) -> dict[int, KeysValues]:
+    def _prefix(self, prefix: Tokens, owners: Sequence[Segment], depth: int, layers: int) -> dict[int, KeysValues]:
         """Keys and values of the adapted layers over the prefix, once per adapter, handed to that adapter's rows."""
         if not prefix:
             return {}
-        states = self._trunk_prefix(prefix)[1].expand(len(segments), -1, -1) if depth else None
+        states = self._trunk_prefix(prefix)[1].expand(len(owners), -1, -1) if depth else None
         record: dict[int, KeysValues] = {}
-        with self.pack.rows(*((adapter, 1) for adapter, _ in segments)):
-            self._run_prefix(prefix, len(segments), record, depth, layers, states)
-        if len(segments) == 1:
+        with self.pack.rows(*((adapter, 1) for adapter, _ in owners)):
+            self._run_prefix(prefix, len(owners), record, depth, layers, states)
+        if len(owners) == 1:
             return record
-        owner = self._tensor([n for n, (_, count) in enumerate(segments) for _ in range(count)])
+        owner = self._tensor([n for n, (_, count) in enumerate(owners) for _ in range(count)])
         return {layer: (k[owner], v[owner]) for layer, (k, v) in record.items()}
 
     # ---- conversations ---------------------------------------------------------------------------------------------
@@ -333,89 +298,49 @@ class Engine:
     def extend(
         self, histories: Sequence[History], fresh: Sequence[Tokens], adapters: Sequence[Adapter | None]
     ) -> Tensor:
-        """Append tokens to conversations, at the cost of those tokens only.
+        """Append tokens (at least one each) to conversations, at the cost of those tokens only.
 
         Returns:
             final hidden states [B, H] of the last new token of each.
+
+        Raises:
+            InputError: a conversation grows longer than the model's context.
         """
-        rank = {id(a): n for n, a in enumerate(dict.fromkeys(adapters))}
-        order = sorted(range(len(histories)), key=lambda i: (rank[id(adapters[i])], len(fresh[i])))
-        out: list[Tensor] = [torch.empty(0)] * len(histories)
-        longest = max(map(len, fresh))
-        width = 1 if longest == 1 else -(-longest // BLOCK) * BLOCK
-        step = max(1, self.chunk_tokens // width)
-        for start in range(0, len(order), step):
-            members = order[start : start + step]
-            past = [histories[i] for i in members]
-            ids = torch.zeros(len(members), width, dtype=torch.long)
-            for b, i in enumerate(members):
-                histories[i].fresh = len(fresh[i])
-                ids[b, : len(fresh[i])] = torch.tensor(fresh[i])
-            positions = torch.arange(width) + torch.tensor([h.length for h in past])[:, None]
-            device = self.base.device
-            with self.pack.rows(*_segments([adapters[i] for i in members])):
-                layout = Layout(history=past)
-                states = self._run(ids.to(device), positions.to(device), layout, 0, len(self._layers), None)
-            for b, i in enumerate(members):
-                out[i] = states[b, len(fresh[i]) - 1]
-                histories[i].length += len(fresh[i])
-                histories[i].fresh = 0
-        return torch.stack(out)
+        groups: dict[int, list[int]] = {}
+        for i, tokens in enumerate(fresh):
+            groups.setdefault(1 if len(tokens) == 1 else padded(len(tokens)), []).append(i)
+        out: dict[int, Tensor] = {}
+        for width, group in groups.items():
+            for members in parts(group, adapters, width, self.chunk_tokens):
+                owners = segments([adapters[i] for i in members])
+                states = self._extend([histories[i] for i in members], [fresh[i] for i in members], owners, width)
+                out |= {i: states[b, len(fresh[i]) - 1] for b, i in enumerate(members)}
+        return torch.stack([out[i] for i in range(len(histories))])
+
+    def _extend(
+        self, past: list[History], fresh: Sequence[Tokens], owners: list[Segment], width: int
+    ) -> Tensor:
+        """Hidden states [B, width, H] of the new tokens; rows beyond the conversations are filling."""
+        filling = padded(len(past)) - len(past) if width == 1 else 0
+        rows, starts = [*fresh, *[(0,)] * filling], [*(h.length for h in past), *[0] * filling]
+        ids, positions = fill(rows, starts, width)
+        self._check_length(positions)
+        for history, tokens in zip(past, fresh, strict=True):
+            history.fresh = len(tokens)
+        owners[-1] = (owners[-1][0], owners[-1][1] + filling)
+        device = self.base.device
+        with self.pack.rows(*owners):
+            states = self._run(
+                ids.to(device), positions.to(device), Layout(history=past), 0, len(self._layers), None
+            )
+        for history in past:
+            history.length, history.fresh = history.length + history.fresh, 0
+        return states
 
 
 def _weights(layer: nn.Module) -> Iterator[int]:
-    yield from (p.numel() for p in layer.parameters() if p.dim() == 2)
+    yield from (math.prod(features(module)) for module in layer.modules() if is_linear(module))
 
 
 def _tensor(out: Any) -> Tensor:
     return cast(Tensor, out[0] if isinstance(out, tuple) else out)
-
-
-def _layer_of(module: str, layers: str) -> int:
-    return int(module[len(layers) + 1 :].split(".", 1)[0])
-
-
-def _segments(adapters: Sequence[Adapter | None]) -> list[tuple[Adapter | None, int]]:
-    """Consecutive rows of the same adapter, counted."""
-    out: list[tuple[Adapter | None, int]] = []
-    for adapter in adapters:
-        if out and out[-1][0] is adapter:
-            out[-1] = (adapter, out[-1][1] + 1)
-        else:
-            out.append((adapter, 1))
-    return out
-
-
-def _depths(tree: Tokens) -> list[int]:
-    depths: list[int] = []
-    for parent in tree:
-        depths.append(1 if parent < 0 else depths[parent] + 1)
-    return depths
-
-
-def _ancestors(tree: Tokens) -> Tensor:
-    """bool [n, n]: which tokens of the tree each one sees, itself included."""
-    seen = torch.eye(len(tree), dtype=torch.bool)
-    for i, parent in enumerate(tree):
-        if parent >= 0:
-            seen[i] |= seen[parent]
-    return seen
-
-
-def _without_trees(
-    rows: Sequence[Row], reads: Sequence[Tokens], adapters: Sequence[Adapter | None]
-) -> tuple[list[Row], list[Tokens], list[Adapter | None]]:
-    """For families whose attention cannot be replaced: each state that is read becomes a plain row of its own."""
-    out: tuple[list[Row], list[Tokens], list[Adapter | None]] = ([], [], [])
-    for row, read, adapter in zip(rows, reads, adapters, strict=True):
-        trunk = len(row.tokens) - len(row.tree)
-        for at in read:
-            path: list[int] = []
-            node = at - trunk
-            while node >= 0:
-                path.append(row.tokens[trunk + node])
-                node = row.tree[node]
-            tokens = row.tokens[: trunk if at >= trunk else at + 1] + tuple(reversed(path))
-            for part, value in zip(out, (Row(tokens), (len(tokens) - 1,), adapter), strict=True):
-                part.append(value)  # type: ignore[arg-type]
-    return out

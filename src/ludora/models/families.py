@@ -269,8 +269,8 @@ def _nearby(word: str, names: Iterable[str]) -> str:
 
 # Models of fewer parameters than the first number take that row: rank, targets, layers; alpha is twice the rank. Share
 # of the model, over models of 7e7 to 3e10 parameters: efficient 0.1-0.7 %, balanced 0.3-0.9 %, quality 0.9-2.1 %,
-# memory 0.01-0.12 %. `efficient` and `memory` adapt the top layers only: what lies below is a frozen trunk, computed once per
-# prompt, with no backward pass. `memory` leaves the MLP alone as well, whose activations are the widest.
+# memory 0.01-0.12 %. `efficient` and `memory` adapt the top layers only: what lies below is a frozen trunk, computed
+# once per prompt, with no backward pass. `memory` leaves the MLP alone as well, whose activations are the widest.
 _TABLE: tuple[tuple[float, dict[str, tuple[int, str, str]]], ...] = (
     (
         1e8,

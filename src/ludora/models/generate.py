@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ludora.errors import TrainingFailed
 from ludora.models.adapters import Adapter
 from ludora.models.attention import History
-from ludora.models.engine import Row
 from ludora.models.policy import Policy
+from ludora.models.rows import Row
 from ludora.models.trie import Tokens
 from ludora.rng import uniform
 from ludora.types import Move, Stop
@@ -22,7 +23,10 @@ from ludora.types import Move, Stop
 
 @dataclass(slots=True)
 class Talk:
-    """A conversation: all its tokens, of which the first `history.length` are encoded."""
+    """A conversation: all its tokens, of which the first `history.length` are encoded.
+
+    The token that ended an answer is left out: the chat's own layout brings it along with what follows.
+    """
 
     tokens: Tokens
     history: History = field(default_factory=History)
@@ -31,9 +35,9 @@ class Talk:
         """Append what the other side said."""
         self.tokens += tokens
 
-    def cold(self) -> Talk:
-        """The same conversation without its cache."""
-        return Talk(self.tokens)
+    def forget(self) -> None:
+        """Drop the cache, not the conversation: the next answer reads all of it again."""
+        self.history = History()
 
 
 class Sampler:
@@ -52,7 +56,12 @@ class Sampler:
     def sample(
         self, talks: Sequence[Talk], adapter: Adapter | None, seeds: Sequence[int], max_new_tokens: int
     ) -> list[Move]:
-        """One answer per conversation, appended to it. Token i of an answer is drawn by (its seed, i) alone."""
+        """One answer per conversation, appended to it. Token i of an answer is drawn by (its seed, i) alone.
+
+        Raises:
+            InputError: a conversation grows longer than the model's context.
+            TrainingFailed: the model's probabilities are not finite.
+        """
         prompts = [talk.tokens for talk in talks]
         said: list[list[int]] = [[] for _ in talks]
         scores: list[list[float]] = [[] for _ in talks]
@@ -65,10 +74,10 @@ class Sampler:
                 token = self._draw(row, uniform(seeds[i], step))
                 said[i].append(token)
                 scores[i].append(float(row[token]))
-                talks[i].tokens += (token,)
                 if token in self.stop_ids:
                     stops[i] = Stop.END
                 else:
+                    talks[i].tokens += (token,)
                     still.append(i)
             live = still
             if not live:
@@ -90,11 +99,13 @@ class Sampler:
         return self.policy.logits(hidden).log_softmax(-1).cpu()
 
     def _draw(self, log_probs: Tensor, u: float) -> int:
-        p = log_probs.double().exp()
+        """The token at quantile u of the distribution, or of its nucleus: the likeliest that hold top_p of it."""
+        p, index = log_probs.double().exp(), None
         if self.top_p < 1:
-            ordered, index = p.sort(descending=True)
-            inside = int((ordered.cumsum(0) < self.top_p).sum()) + 1
-            edges = ordered[:inside].cumsum(0)
-            return int(index[min(int(torch.searchsorted(edges, u * float(edges[-1]), right=True)), inside - 1)])
+            p, index = p.sort(descending=True, stable=True)
+            p = p[: int((p.cumsum(0) < self.top_p).sum()) + 1]
         edges = p.cumsum(0)
-        return min(int(torch.searchsorted(edges, u * float(edges[-1]), right=True)), len(p) - 1)
+        if not torch.isfinite(edges[-1]):
+            raise TrainingFailed("the model's probabilities are not finite", "use another adapter, or dtype=fp32")
+        token = min(int(torch.searchsorted(edges, u * float(edges[-1]), right=True)), len(p) - 1)
+        return token if index is None else int(index[token])

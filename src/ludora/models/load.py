@@ -21,8 +21,10 @@ from ludora.errors import InputError, MissingExtra, nearest
 from ludora.models.builtin import NAME as BUILTIN
 from ludora.models.builtin import builtin_folder, file_digest, gguf_file, quiet
 from ludora.models.families import FAMILIES, Family, decoder_layers, family_of
-from ludora.models.machine import pick_device, pick_dtype
+from ludora.models.machine import measure_dtypes, pick_device, pick_dtype, set_threads
 from ludora.models.tiny import tiny_model
+
+__all__ = ["Base", "load_base", "measure_dtypes", "models", "recompute", "set_threads"]
 
 QUANTIZE = ("none", "8bit", "4bit")
 
@@ -104,7 +106,7 @@ def load_base(
     """
     where = pick_device(device)
     compute, reason = pick_dtype(dtype, where)
-    say(reason)
+    say(f"dtype: {reason}")
     if quantize != "none":
         _check_quantize(quantize, where)
     source = _find(name, trust_remote_code, say)

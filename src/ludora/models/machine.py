@@ -93,7 +93,7 @@ def set_threads(threads: str | int = "auto") -> tuple[int, str]:
         if count < 1:
             raise InputError(f"cannot use {threads!r} threads", "write auto, or a number from 1")
     torch.set_num_threads(count)
-    return count, f"threads: {count}, {reason}"
+    return count, reason
 
 
 def _free_cores() -> tuple[int, str]:

@@ -88,10 +88,38 @@ def merge_adapter(
         raise InputError(f"{out} exists already", "choose a folder that does not")
     if dtype not in ("auto", *DTYPES):
         raise InputError(f"there is no dtype {dtype!r}", "write auto, bf16, fp32 or fp16")
+    base = _base_of(adapter, model, device, trust_remote_code)
+    store = _stored_dtype(base) if dtype == "auto" else DTYPES[dtype]
+    say(f"merging {adapter} into {base.name}, to be stored as {_short(store)}")
+    probes = _probes(base)
+    plain = _logits(base.model, probes)
+    adapted = _with_adapter(base.model, adapter)
+    wanted = _logits(adapted, probes)
+    modules = sum(name.endswith("lora_A") for name, _ in adapted.named_modules())
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True) as name:
+            folder = Path(name) / "model"
+            _save(adapted.merge_and_unload(), base, store, folder)
+            say("reading it back and comparing")
+            found = _logits(_read_back(folder, base.device, trust_remote_code), probes)
+            report = _report(out, base, store, modules, (plain, wanted, found))
+            note = {**asdict(report), "base_fingerprint": base.fingerprint}
+            (folder / REPORT).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
+            rename_folder(folder, out)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error}", "choose a folder on a disk with space") from None
+    return report
+
+
+def _base_of(adapter: Path, model: str, device: str, trust_remote_code: bool) -> Base:
+    """The base to merge into, in fp32: `model`, or the one the adapter names.
+
+    Raises:
+        InputError: its weights are not those the adapter was trained on, or they are quantised.
+    """
     named, fingerprint = _origin(adapter)
-    base = load_base(
-        model or named, dtype="fp32", device=device, trust_remote_code=trust_remote_code, say=lambda line: None
-    )
+    base = load_base(model or named, dtype="fp32", device=device, trust_remote_code=trust_remote_code)
     if fingerprint and fingerprint != base.fingerprint:
         raise InputError(
             f"the adapter in {adapter} was trained on {named}, whose weights are not those of {base.name}",
@@ -102,40 +130,36 @@ def merge_adapter(
             f"{base.name} is a quantised model: what a merge rounds away would be the adapter",
             "merge into the unquantised original, with --model",
         )
-    store = _stored_dtype(base) if dtype == "auto" else DTYPES[dtype]
-    say(f"merging {adapter} into {base.name}, to be stored as {_short(store)}")
-    probes = _probes(base)
-    plain = _logits(base.model, probes)
-    adapted = _with_adapter(base.model, adapter)
-    wanted = _logits(adapted, probes)
-    modules = sum(name.endswith("lora_A") for name, _ in adapted.named_modules())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True) as name:
-        folder = Path(name) / "model"
-        _save(adapted.merge_and_unload(), base, store, folder)
-        say("reading it back and comparing")
-        found = _logits(_read_back(folder, base.device, trust_remote_code), probes)
-        kl, effect = _kl(wanted, found), _kl(wanted, plain)
-        report = MergeReport(
-            out=str(out),
-            base=base.name,
-            dtype=_short(store),
-            modules=modules,
-            positions=len(wanted),
-            max_abs_diff=float((wanted - found).abs().max()),
-            argmax_agreement=float((wanted.argmax(-1) == found.argmax(-1)).float().mean()),
-            kl=kl,
-            effect=effect,
-            tolerance=_tolerance(store, effect),
+    return base
+
+
+def _report(
+    out: Path, base: Base, store: torch.dtype, modules: int, logits: tuple[Tensor, Tensor, Tensor]
+) -> MergeReport:
+    """Compare; `logits` are those of the base, of base and adapter, and of the merged model, each [N, V].
+
+    Raises:
+        LudoraError: the merged model is another one than base and adapter.
+    """
+    plain, wanted, found = logits
+    kl, effect = _kl(wanted, found), _kl(wanted, plain)
+    report = MergeReport(
+        out=str(out),
+        base=base.name,
+        dtype=_short(store),
+        modules=modules,
+        positions=len(wanted),
+        max_abs_diff=float((wanted - found).abs().max()),
+        argmax_agreement=float((wanted.argmax(-1) == found.argmax(-1)).float().mean()),
+        kl=kl,
+        effect=effect,
+        tolerance=_tolerance(store, effect),
+    )
+    if not kl <= report.tolerance:  # a NaN is not, either
+        raise LudoraError(
+            f"the merged model differs from base and adapter by KL {kl:.2g}, {report.tolerance:.2g} is allowed",
+            "store it as fp32: this adapter's changes are too fine for 16 bits" if store != torch.float32 else "",
         )
-        if not kl <= report.tolerance:  # a NaN is not, either
-            raise LudoraError(
-                f"the merged model differs from base and adapter by KL {kl:.2g}, {report.tolerance:.2g} is allowed",
-                "store it as fp32: this adapter's changes are too fine for 16 bits" if store != torch.float32 else "",
-            )
-        note = {**asdict(report), "base_fingerprint": base.fingerprint}
-        (folder / REPORT).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
-        rename_folder(folder, out)
     return report
 
 
@@ -244,14 +268,14 @@ def _logits(model: Any, probes: list[Tensor]) -> Tensor:
 def _kl(wanted: Tensor, other: Tensor) -> float:
     """Mean KL(wanted || other) over positions, in nats; from logits [N, V]."""
     p, q = wanted.log_softmax(-1), other.log_softmax(-1)
-    return max(0.0, float((p.exp() * (p - q)).sum(-1).mean()))
+    return float((p.exp() * (p - q)).sum(-1).mean().clamp(min=0))  # clamp, not max: it keeps a NaN
 
 
 def _tolerance(store: torch.dtype, effect: float) -> float:
     """The KL that rounding may cost, in nats, by what the weights are stored as.
 
     Measured on smollm2-135m (stored in bf16) and tiny models with adapters of an effect from 1e-7 to 1e-2 nat: 1e-8 in
-    fp32, 1e-6 in fp16, up to 1e-4 in bf16, which keeps 8 bits of a weight. A twentieth of the effect on top: the adapter
-    must survive, and one that is rounded away loses all of it.
+    fp32, 1e-6 in fp16, up to 1e-4 in bf16, which keeps 8 bits of a weight. A twentieth of the effect on top: the
+    adapter must survive, and one that is rounded away loses all of it.
     """
     return 1e-6 if store == torch.float32 else 5e-4 + 0.05 * effect

@@ -12,9 +12,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ludora.models.adapters import Adapter
-from ludora.models.engine import ByteLRU, Engine, Row
+from ludora.models.cache import ByteLRU
+from ludora.models.engine import Engine
+from ludora.models.rows import Row
 from ludora.models.trie import Tokens, plan_choices
 
 
@@ -54,7 +57,8 @@ class Policy:
 
     def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """fp32 logits [R, len(tokens)] (all of the vocabulary if None), divided by the temperature."""
-        weight, bias = self._head.weight, self._head.bias
+        weight: Tensor = self._head.weight
+        bias: Tensor | None = self._head.bias
         if tokens is not None:
             weight, bias = weight[tokens], None if bias is None else bias[tokens]
             out = hidden.float() @ weight.float().t()  # few columns: fp32 costs nothing here
@@ -128,25 +132,27 @@ class Policy:
 
         One pass per distinct prompt for the whole run: the reference never changes.
         """
-        missing = list({p: None for p in prompts if self._reference.get((p, id(reference))) is None})
-        found = {p: self._reference.get((p, id(reference))) for p in prompts}
+        who = _serial(reference)
+        found = {p: self._reference.get((p, who)) for p in prompts}
+        missing = [p for p, state in found.items() if state is None]
         if missing:
             rows = [Row(tokens, prefix) for tokens, prefix in missing]
             reads = [(len(row.tokens) - 1,) for row in rows]
             for p, state in zip(missing, self.engine.encode(rows, reads, [reference] * len(rows)), strict=True):
                 found[p] = state.float().clone()
-                self._reference.put((p, id(reference)), found[p], found[p].numel() * 4)
+                self._reference.put((p, who), found[p], found[p].numel() * 4)
         return torch.stack([found[p] for p in prompts])
 
     @torch.no_grad()
     def reference_log_probs(self, queries: Sequence[Query], reference: Adapter | None) -> Tensor:
         """`action_log_probs` under the reference; one pass per distinct query for the whole run."""
-        missing = list({q: None for q in queries if self._reference.get((q, id(reference))) is None})
-        found = {q: self._reference.get((q, id(reference))) for q in queries}
+        who = _serial(reference)
+        found = {q: self._reference.get((q, who)) for q in queries}
+        missing = [q for q, row in found.items() if row is None]
         if missing:
             for q, row in zip(missing, self._table(missing, [reference] * len(missing)), strict=True):
                 found[q] = row[: len(q.choices)].clone()
-                self._reference.put((q, id(reference)), found[q], row.numel() * 4)
+                self._reference.put((q, who), found[q], found[q].numel() * 4)
         width = max(len(q.choices) for q in queries)
         return torch.stack(
             [nn.functional.pad(found[q], (0, width - len(q.choices)), value=float("-inf")) for q in queries]
@@ -164,12 +170,14 @@ class Policy:
         reads = [tuple(range(len(a.prompt) - 1, len(a.prompt) + len(a.tokens) - 1)) for a in answers]
         hidden = self.engine.encode(rows, reads, adapters)
         tokens = self._long([t for a in answers for t in a.tokens])
-        pieces: list[tuple[Tensor, Tensor]] = []
-        step = max(1, (1 << 25) // self._head.weight.shape[0])  # bounds the fp32 logits to 128 MiB a piece
+        pieces = []
+        step = max(1, (1 << 25) // self._head.weight.shape[0])  # bounds the fp32 logits to 128 MiB a piece ...
         for start in range(0, len(tokens), step):
-            log_probs = self.logits(hidden[start : start + step]).log_softmax(-1)
-            entropy = -(log_probs.exp() * log_probs).sum(-1)
-            pieces.append((log_probs.gather(1, tokens[start : start + step, None])[:, 0], entropy))
+            piece = hidden[start : start + step], tokens[start : start + step]
+            if len(tokens) > step and torch.is_grad_enabled():  # ... which the backward pass makes again
+                pieces.append(checkpoint(self._score, *piece, use_reentrant=False, preserve_rng_state=False))
+            else:
+                pieces.append(self._score(*piece))
         width = max(len(a.tokens) for a in answers)
         where = self._long([i * width + j for i, a in enumerate(answers) for j in range(len(a.tokens))])
         empty = torch.zeros(len(answers) * width, device=self._device)
@@ -177,6 +185,11 @@ class Policy:
             empty.index_copy(0, where, torch.cat(part)).view(len(answers), width) for part in zip(*pieces, strict=True)
         )
         return chosen, entropy
+
+    def _score(self, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of one token per state, and the entropy there, [R] each."""
+        log_probs = self.logits(hidden).log_softmax(-1)
+        return log_probs.gather(1, tokens[:, None])[:, 0], -(log_probs.exp() * log_probs).sum(-1)
 
     @property
     def _device(self) -> torch.device:
@@ -186,7 +199,5 @@ class Policy:
         return torch.tensor(values, dtype=torch.long).to(self._device, non_blocking=True)
 
 
-def normalised_entropy(log_probs: Tensor) -> Tensor:
-    """Entropy of each row of [N, A] in nats; rows may be padded with -inf."""
-    p = log_probs.exp()
-    return -(p * log_probs.masked_fill(p == 0, 0.0)).sum(-1)
+def _serial(adapter: Adapter | None) -> int:
+    return -1 if adapter is None else adapter.serial

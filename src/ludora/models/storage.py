@@ -1,18 +1,20 @@
 """Adapters on disk, in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
-What PEFT does not record - which base it was trained on, by content - stands under `ludora` in the safetensors header and
-in `ludora.json` beside it.
+What PEFT does not record - which base it was trained on, by content - stands under `ludora` in the safetensors header
+and in `ludora.json` beside it.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, TaskType
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ludora.errors import InputError
 from ludora.models.adapters import Adapter, AdapterPack
@@ -25,25 +27,25 @@ CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "l
 
 def adapter_files(adapter: Adapter, base: Base) -> dict[str, bytes]:
     """The files of an adapter folder, by name; PEFT loads them as they are."""
+    from peft import LoraConfig, TaskType  # seconds to import, and needed once per run
+
     settings = adapter.settings
-    ranks = {name: shape[0] for name, shape in adapter.shapes.items()}
-    config = LoraConfig(
+    alphas = {name: settings.alpha_of(name) for name in adapter.shapes}
+    make: Any = LoraConfig
+    config = make(
         task_type=TaskType.CAUSAL_LM,
         base_model_name_or_path=base.name,
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_alpha=_whole(settings.alpha),
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
         target_modules=list(adapter.shapes),
-        rank_pattern={name: rank for name, rank in ranks.items() if rank != settings.rank},
-        alpha_pattern={
-            name: alpha for name in adapter.shapes if (alpha := settings.alpha_of(name)) != settings.alpha
-        },
+        rank_pattern={name: rank for name, (rank, _, _) in adapter.shapes.items() if rank != settings.rank},
+        alpha_pattern={name: _whole(alpha) for name, alpha in alphas.items() if alpha != settings.alpha},
         fan_in_fan_out=base.model.config.model_type == "gpt2",
         inference_mode=True,
         bias="none",
     ).to_dict()
-    config["target_modules"] = sorted(config["target_modules"])
     origin = {
         "base": base.name,
         "base_fingerprint": base.fingerprint,
@@ -51,15 +53,17 @@ def adapter_files(adapter: Adapter, base: Base) -> dict[str, bytes]:
         "layers": settings.layers,
     }
     dump = {"format": "pt", "ludora": json.dumps(origin, sort_keys=True)}
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     return {
-        CONFIG: json.dumps({k: _plain(v) for k, v in config.items()}, indent=2, sort_keys=True).encode(),
+        CONFIG: json.dumps(plain, indent=2, sort_keys=True).encode(),
         WEIGHTS: pack_tensors(adapter.tensors(), dump),
         ORIGIN: json.dumps(origin, indent=2, sort_keys=True).encode(),
     }
 
 
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else value
+def _whole(alpha: float) -> int | float:
+    """PEFT declares alpha a whole number, but multiplies by any."""
+    return int(alpha) if alpha == int(alpha) else alpha
 
 
 def load_adapter(pack: AdapterPack, path: Path, name: str) -> Adapter:
@@ -68,25 +72,14 @@ def load_adapter(pack: AdapterPack, path: Path, name: str) -> Adapter:
     Raises:
         InputError: no adapter there, a kind that is not plain LoRA, another base, or weights that do not fit.
     """
-    try:
-        config = json.loads((path / CONFIG).read_text())
-        tensors = load_file(path / WEIGHTS)
-        with safe_open(path / WEIGHTS, "pt") as handle:
-            header = handle.metadata() or {}
-    except FileNotFoundError as error:
-        raise InputError(f"no adapter in {path}: {Path(error.filename or WEIGHTS).name} is missing", _WHERE) from None
-    except NotADirectoryError:
-        raise InputError(f"{path} is not a folder", _WHERE) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise InputError(f"the adapter in {path} cannot be read: {error}", "copy it again from where it was made") from None
-    origin = json.loads(header.get("ludora", "{}"))
-    if origin and origin["base_fingerprint"] != pack.base.fingerprint:
+    config, tensors, origin = _read(path)
+    if origin and origin.get("base_fingerprint") != pack.base.fingerprint:
+        trained = origin.get("base", "another model")
         raise InputError(
-            f"the adapter in {path} was trained on {origin['base']}, whose weights are not those of {pack.base.name}",
-            f"load it with --model {origin['base']}",
+            f"the adapter in {path} was trained on {trained}, whose weights are not those of {pack.base.name}",
+            f"choose that base: model={trained}",
         )
-    settings = _settings(config, path)
-    adapter = pack.add(name, settings)
+    adapter = pack.add(name, _settings(config, tensors, path))
     try:
         adapter.load_tensors({key: value.float() for key, value in tensors.items()})
     except InputError:
@@ -98,25 +91,54 @@ def load_adapter(pack: AdapterPack, path: Path, name: str) -> Adapter:
 _WHERE = "give the folder that holds adapter_config.json, for example runs/NAME/adapter"
 
 
-def _settings(config: dict[str, Any], path: Path) -> LoraSettings:
-    for key in ("use_dora", "modules_to_save", "lora_bias", "target_parameters", "exclude_modules", "trainable_token_indices"):
-        if config.get(key):
-            raise InputError(f"the adapter in {path} uses {key}, which Ludora does not", "plain LoRA adapters are loaded")
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+    """PEFT's config, the tensors, and what the file's header says of its origin (nothing if it was not made here)."""
+    try:
+        config = json.loads((path / CONFIG).read_text())
+        tensors = load_file(path / WEIGHTS)
+        with safe_open(path / WEIGHTS, "pt") as handle:
+            origin = json.loads((handle.metadata() or {}).get("ludora", "{}"))
+    except FileNotFoundError:
+        missing = next(file for file in (CONFIG, WEIGHTS) if not (path / file).is_file())
+        raise InputError(f"no adapter in {path}: {missing} is missing", _WHERE) from None
+    except NotADirectoryError:
+        raise InputError(f"{path} is not a folder", _WHERE) from None
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"the adapter in {path} cannot be read: {reason}", "copy it again") from None
+    if not isinstance(config, dict):
+        raise InputError(f"the adapter in {path} cannot be read: {CONFIG} holds no table", "copy it again")
+    return config, tensors, origin
+
+
+def _settings(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> LoraSettings:
+    """The settings of a PEFT adapter. Its modules are those it has weights for.
+
+    PEFT can name modules by regular expressions and leave some out, in ways of its own; what it then adapted is
+    what it saved.
+    """
+    odd = next((key for key in _ELSEWHERE if config.get(key)), None)
+    if odd is not None:
+        raise InputError(f"the adapter in {path} uses {odd}, which Ludora does not", "plain LoRA adapters are loaded")
+    kind, bias = config.get("peft_type"), config.get("bias", "none")
+    if kind != "LORA" or bias != "none" or not {"r", "lora_alpha"} <= set(config):
         raise InputError(f"the adapter in {path} is not a plain LoRA adapter", "plain LoRA adapters are loaded")
-    targets = config["target_modules"]
-    layers = config.get("layers_to_transform")
-    if layers is not None:
-        layers = sorted([layers] if isinstance(layers, int) else layers)
-        if layers != list(range(layers[0], layers[-1] + 1)):
-            raise InputError(f"the adapter in {path} adapts layers {layers}, with gaps", "layers must be one range")
+    modules = tuple(dict.fromkeys(re.sub(r"^base_model\.model\.|\.lora_[AB]\.weight$", "", key) for key in tensors))
     return LoraSettings(
         rank=config["r"],
         alpha=config["lora_alpha"],
-        dropout=config.get("lora_dropout", 0.0),
+        dropout=config.get("lora_dropout") or 0.0,
         rslora=bool(config.get("use_rslora")),
-        targets=targets if isinstance(targets, str) else tuple(targets),
-        layers="all" if layers is None else f"{layers[0]}-{layers[-1]}",
-        rank_pattern=tuple((config.get("rank_pattern") or {}).items()),
-        alpha_pattern=tuple((config.get("alpha_pattern") or {}).items()),
+        targets=modules,
+        rank_pattern=_patterns(config, "rank_pattern", modules),
+        alpha_pattern=_patterns(config, "alpha_pattern", modules),
     )
+
+
+_ELSEWHERE = ("use_dora", "modules_to_save", "lora_bias", "target_parameters", "trainable_token_indices")
+
+
+def _patterns(config: dict[str, Any], key: str, modules: Iterable[str]) -> tuple[tuple[str, Any], ...]:
+    """PEFT's patterns, without those that match no module: PEFT lets them stand, Ludora takes them for a slip."""
+    given = (config.get(key) or {}).items()
+    return tuple((p, value) for p, value in given if any(re.match(rf"(.*\.)?({p})$", name) for name in modules))

@@ -34,16 +34,8 @@ class ChoicePlan:
     children: tuple[Tokens, ...]
     paths: tuple[tuple[tuple[int, int], ...], ...]
 
-    @property
-    def depths(self) -> Tokens:
-        """Distance of every inner token from the prompt's last token (1 = directly after it)."""
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(1 if parent < 0 else depths[parent] + 1)
-        return tuple(depths)
 
-
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)  # a plan for hundreds of actions is up to 100 kB
 def plan_choices(choices: tuple[Tokens, ...], end: int) -> ChoicePlan:
     """The plan for the token paths of all legal actions.
 
@@ -52,12 +44,14 @@ def plan_choices(choices: tuple[Tokens, ...], end: int) -> ChoicePlan:
         end: token that ends an answer; stands for END where one action begins another.
 
     Raises:
-        InputError: no choice, an empty path, or two choices with the same tokens.
+        InputError: no choice, an empty path, one that holds `end`, or two choices with the same tokens.
     """
     if not choices or not all(choices):
         raise InputError("an action without a text cannot be chosen", "use labels=letters")
     if len(set(choices)) != len(choices):
         raise InputError("two legal actions have the same tokens", "use labels=letters or labels=ids")
+    if any(end in path for path in choices):
+        raise InputError("an action's text holds the token that ends an answer", "use labels=letters or labels=ids")
     tokens: list[int] = []
     parents: list[int] = []
     reads: list[int] = []

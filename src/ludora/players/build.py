@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from ludora.settings import ModelSettings, PPOConfig
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
 from ludora.models.adapters import Adapter, AdapterPack
@@ -20,7 +19,8 @@ from ludora.models.policy import Policy
 from ludora.models.storage import load_adapter
 from ludora.players import bots, human, search
 from ludora.players.base import Player
-from ludora.players.model import Acting, ModelPlayer
+from ludora.players.model import Acting, Chooser, ModelPlayer
+from ludora.settings import ModelSettings, PPOConfig
 from ludora.types import Spec
 
 PLAYERS: Mapping[str, str] = {
@@ -43,7 +43,7 @@ class Studio:
     def __init__(self, settings: ModelSettings, say: Callable[[str], None]) -> None:
         self.settings, self.say = settings, say
         self.threads, reason = set_threads(settings.threads)
-        say(f"threads: {self.threads} ({reason})")
+        say(reason)
         self.base = load_base(
             settings.model,
             dtype=settings.dtype,
@@ -56,7 +56,9 @@ class Studio:
         self.pack = AdapterPack(self.base)
         self.engine = Engine(self.base, self.pack)
         self.chat = ChatFormat(self.base.tokenizer)
-        if settings.history and not self.chat.append_only:
+        if not self.chat.stop_ids:
+            raise InputError(f"no token of {settings.model} ends an answer", "its tokenizer needs an eos_token")
+        if settings.history and not (self.chat.append_only if settings.reasoning else self.chat.append_only_plain):
             raise InputError(
                 f"the chat template of {settings.model} rewrites earlier turns, so a history cannot grow at its end",
                 "use history=false",
@@ -74,7 +76,8 @@ class Studio:
 
     def player(self, name: str, adapter: Adapter | None) -> ModelPlayer:
         """A player of this base with an adapter of its pack, or none."""
-        return ModelPlayer(name, self.policy, self.chat, adapter, self.acting, self.sampler)
+        kind = Chooser if self.acting.act == "choose" else ModelPlayer
+        return kind(name, self.policy, self.chat, adapter, self.acting, self.sampler)
 
     def load(self, path: str, name: str = "") -> Adapter:
         """An adapter from a folder; the same folder is loaded once."""
@@ -104,10 +107,14 @@ class Studio:
         return self.player("self", adapter), reference
 
 
-@lru_cache(maxsize=4)
-def studio(settings: ModelSettings, say: Callable[[str], None] = print) -> Studio:
-    """The studio of these settings, opened once per process."""
-    return Studio(settings, say)
+_opened: dict[ModelSettings, Studio] = {}
+
+
+def studio(settings: ModelSettings, say: Callable[[str], None]) -> Studio:
+    """The studio of these settings, opened once per process, whoever is told about it."""
+    if settings not in _opened:
+        _opened[settings] = Studio(settings, say)
+    return _opened[settings]
 
 
 def build_player(text: str, settings: ModelSettings, say: Callable[[str], None]) -> Player:
@@ -138,5 +145,6 @@ def _model_settings(settings: ModelSettings) -> ModelSettings:
 
 def _scripted(spec: Spec) -> Player:
     """Players without a model; each room checks its own options."""
-    room = {"random": bots, "first": bots, "human": human, "mcts": search, "ismcts": search, "nash": search}[spec.name]
-    return room.build(spec)
+    room: Any = {"random": bots, "first": bots, "human": human, "mcts": search, "ismcts": search, "nash": search}[spec.name]
+    player: Player = room.build(spec)
+    return player

@@ -12,15 +12,19 @@ from functools import lru_cache
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from ludora.errors import InputError, TrainingFailed
 from ludora.models.adapters import Adapter
-from ludora.models.chat import ChatFormat, parse_action
+from ludora.models.cache import ByteLRU
+from ludora.models.chat import ChatFormat, parse_action, strip_thinking
 from ludora.models.generate import Sampler, Talk
 from ludora.models.policy import Policy, Query
 from ludora.rng import uniform
 from ludora.types import Message, Move, Stop, Turn
 
+Numbers = npt.NDArray[np.float64]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -40,7 +44,7 @@ class ModelPlayer:
     """One adapter (or the base: None) of a pack, playing.
 
     The distributions of a `choose` player are kept until its adapter changes, so a state that comes up again within a
-    rollout costs nothing.
+    rollout costs nothing. With `history`, so are the keys and values of every conversation, under a memory bound.
     """
 
     def __init__(
@@ -48,14 +52,38 @@ class ModelPlayer:
     ) -> None:
         self.name = name
         self.policy, self.chat, self.adapter, self.acting, self.sampler = policy, chat, adapter, acting, sampler
-        self._known: dict[Query, np.ndarray] = {}
+        self._known = ByteLRU(KNOWN_BYTES)
         self._version = -1
         self._talks: dict[tuple[int, int], Talk] = {}
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
-        """One move per turn. All sampling comes from `Turn.seed`."""
-        if self.acting.act == "say" or any(turn.legal is None for turn in turns):
-            return self._say(turns)
+        """One move per turn. All sampling comes from `Turn.seed`.
+
+        Raises:
+            InputError: a turn does not fit into the model's context, or its actions cannot be told apart.
+            TrainingFailed: the model's probabilities are not finite.
+        """
+        self._follow_adapter()
+        says = [i for i, turn in enumerate(turns) if self.acting.act == "say" or turn.legal is None]
+        chooses = [i for i in range(len(turns)) if i not in set(says)]
+        moves: dict[int, Move] = {}
+        for places, answer in ((says, self._say), (chooses, self._choose)):
+            if places:
+                moves |= zip(places, answer([turns[i] for i in places]), strict=True)
+        return [moves[i] for i in range(len(turns))]
+
+    def _follow_adapter(self) -> None:
+        """Nothing that older weights computed may be used: answers, keys and values die with them."""
+        version = self.adapter.version if self.adapter else 0
+        if version != self._version:
+            self._version = version
+            self._known.clear()
+            for talk in self._talks.values():
+                talk.forget()
+
+    # ---- choose ----------------------------------------------------------------------------------------------------
+
+    def _choose(self, turns: Sequence[Turn]) -> list[Move]:
         queries = [self.query(turn) for turn in turns]
         moves = []
         for turn, query, log_probs in zip(turns, queries, self.log_probs(queries), strict=True):
@@ -72,83 +100,116 @@ class ModelPlayer:
             )
         return moves
 
-    def probabilities(self, turns: Sequence[Turn]) -> list[list[float]]:
-        """The exact distribution over `Turn.legal` for each turn."""
-        queries = [self.query(turn) for turn in turns]
-        return [np.exp(row).tolist() for row in self.log_probs(queries)]
-
     def query(self, turn: Turn) -> Query:
         """The prompt and choices this player would face."""
         return _query(self.chat, turn.messages, cast("tuple[str, ...]", turn.legal), self.acting.labels)
 
-    def log_probs(self, queries: Sequence[Query]) -> list[np.ndarray]:
-        """fp64 log-probabilities of the legal actions of each query."""
-        version = self.adapter.version if self.adapter else 0
-        if version != self._version:
-            self._known.clear()
-            self._version = version
-        missing = list({q: None for q in queries if q not in self._known})
+    def log_probs(self, queries: Sequence[Query]) -> list[Numbers]:
+        """fp64 log-probabilities of the legal actions of each query.
+
+        Raises:
+            TrainingFailed: they are not finite.
+        """
+        self._follow_adapter()
+        found: dict[Query, Numbers | None] = {query: self._known.get(query) for query in queries}
+        missing = [query for query, row in found.items() if row is None]
         if missing:
             with torch.no_grad():
                 table = self.policy.action_log_probs(missing, [self.adapter] * len(missing)).double().cpu().numpy()
+            if np.isnan(table).any():
+                raise TrainingFailed(f"the probabilities of {self.name} are not finite", _DAMAGED)
             for query, row in zip(missing, table, strict=True):
-                self._known[query] = row[: len(query.choices)]
-        return [self._known[query] for query in queries]
+                found[query] = row[: len(query.choices)].copy()  # a view would keep the whole table alive
+                self._known.put(query, found[query], 16 * (len(query.prompt) + len(query.choices)))
+        return [cast(Numbers, found[query]) for query in queries]
+
+    # ---- say -------------------------------------------------------------------------------------------------------
 
     def _say(self, turns: Sequence[Turn]) -> list[Move]:
         """Sample, parse, and ask again while nothing legal was said. The last answer counts."""
-        version = self.adapter.version if self.adapter else 0
-        if version != self._version:  # keys and values of adapted layers die with the weights that made them
-            self._talks = {key: talk.cold() for key, talk in self._talks.items()}
-            self._version = version
         talks = [self._talk(turn) for turn in turns]
-        moves: list[Move | None] = [None] * len(turns)
+        moves: dict[int, Move] = {}
         waiting = list(range(len(turns)))
         for attempt in range(self.acting.retries + 1):
+            if attempt:
+                for i in waiting:
+                    again = (Message("user", _AGAIN),)
+                    talks[i].hear(self.chat.following(again, self._stem(turns[i]), retry=True))
             seeds = [turns[i].seed + attempt for i in waiting]
             said = self.sampler.sample([talks[i] for i in waiting], self.adapter, seeds, self.acting.max_new_tokens)
             for i, answer in zip(waiting, said, strict=True):
-                text = self.chat.tokenizer.decode(answer.tokens, skip_special_tokens=True)
-                moves[i] = replace(answer, text=text.strip(), attempts=attempt + 1)
-                legal = turns[i].legal
-                if legal is not None:
-                    found = parse_action(text, legal, labels_of(legal, self.acting.labels))
-                    moves[i] = (
-                        replace(moves[i], stop=Stop.INVALID)
-                        if found is None
-                        else replace(moves[i], text=legal[found], index=found)
-                    )
-            waiting = [i for i in waiting if cast(Move, moves[i]).stop == Stop.INVALID]
+                moves[i] = self._read(turns[i], replace(answer, attempts=attempt + 1))
+            waiting = [i for i in waiting if moves[i].stop == Stop.INVALID]
             if not waiting:
                 break
-            if attempt < self.acting.retries:
-                for i in waiting:
-                    talks[i].hear(self.chat.following((Message("user", _AGAIN),), self._stem))
-        return cast("list[Move]", moves)
+        self._bound_memory()
+        return [moves[i] for i in range(len(turns))]
 
-    @property
-    def _stem(self) -> str:
-        return "" if self.acting.reasoning else STEM
+    def _read(self, turn: Turn, answer: Move) -> Move:
+        """The answer with its text, and with the action that it names. One that names none stays as it was said."""
+        text = str(self.chat.tokenizer.decode(list(answer.tokens), skip_special_tokens=True)).strip()
+        if turn.legal is None:
+            return replace(answer, text=strip_thinking(text) if self.acting.reasoning else text)
+        found = parse_action(text, turn.legal, labels_of(turn.legal, self.acting.labels))
+        if found is None:
+            return replace(answer, text=text, stop=Stop.INVALID)
+        return replace(answer, text=turn.legal[found], index=found)
+
+    def _stem(self, turn: Turn) -> str:
+        """What the model's answer to a turn begins with: nothing where any text is an answer."""
+        return "" if self.acting.reasoning or turn.legal is None else STEM
 
     def _talk(self, turn: Turn) -> Talk:
         """The conversation this turn continues, or a new one."""
         key = (turn.game, turn.seat)
-        talk = self._talks.get(key) if self.acting.history and turn.number > 0 else None
+        talk = self._talks.pop(key, None) if self.acting.history and turn.number > 0 else None
         messages = ask(turn.messages, turn.legal, self.acting.labels, self.acting.reasoning)
         if talk is None:
-            talk = Talk(self.chat.opening(messages, self._stem))
+            talk = Talk(self.chat.opening(messages, self._stem(turn)))
         else:
             users = tuple(m for m in messages if m.role != "system")
-            talk.hear(self.chat.following(users, self._stem))
+            talk.hear(self.chat.following(users, self._stem(turn), plain=not self.acting.reasoning))
         if self.acting.history:
-            self._talks[key] = talk
-            while len(self._talks) > 4096:  # games that were left; playing ones are at the end
-                self._talks.pop(next(iter(self._talks)))
+            self._talks.pop(key, None)
+            self._talks[key] = talk  # at the end: what was used last is forgotten last
         return talk
 
+    def _bound_memory(self) -> None:
+        """Forget conversations that nobody goes on with, and the caches of the oldest beyond the bound."""
+        while len(self._talks) > MAX_TALKS:
+            self._talks.pop(next(iter(self._talks)))
+        held = sum(talk.history.bytes for talk in self._talks.values())
+        for talk in self._talks.values():
+            if held <= HISTORY_BYTES:
+                return
+            held -= talk.history.bytes
+            talk.forget()
 
+
+class Chooser(ModelPlayer):
+    """A model that always chooses, and can therefore say how likely each action is (`players.base.Explicit`).
+
+    A model that says its moves cannot: nobody could add up the probabilities of all texts that name an action.
+    """
+
+    def probabilities(self, turns: Sequence[Turn]) -> list[list[float]]:
+        """The exact distribution over `Turn.legal` for each turn.
+
+        Raises:
+            InputError: a turn has no legal actions to choose from.
+        """
+        if any(turn.legal is None for turn in turns):
+            raise InputError(f"{self.name} answers this task in free text", "its probabilities are not known")
+        queries = [self.query(turn) for turn in turns]
+        return [np.exp(row).tolist() for row in self.log_probs(queries)]
+
+
+KNOWN_BYTES = 256 << 20  # of answers kept per player
+HISTORY_BYTES = 2 << 30  # of keys and values kept per player between turns
+MAX_TALKS = 4096
 STEM = "Move:"
 _AGAIN = "That is not one of the options. Answer with one of them."
+_DAMAGED = "use another adapter, or dtype=fp32"
 
 
 def labels_of(legal: Sequence[str], labels: str) -> tuple[str, ...]:
@@ -172,14 +233,14 @@ def ask(
     return (*messages[:-1], Message(messages[-1].role, text))
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def _query(chat: ChatFormat, messages: tuple[Message, ...], legal: tuple[str, ...], labels: str) -> Query:
     """Equal turns give the identical query object, so later look-ups compare by identity first."""
     prompt = chat.opening(ask(messages, legal, labels), STEM)
     return Query(prompt, len(chat.prefix(messages)), chat.label_tokens(labels_of(legal, labels), STEM))
 
 
-def pick(p: np.ndarray, u: float) -> int:
+def pick(p: Numbers, u: float) -> int:
     """Index drawn from the distribution p by the uniform number u in [0, 1)."""
     edges = np.cumsum(p)
     return int(min(np.searchsorted(edges, u * edges[-1], side="right"), len(p) - 1))

@@ -90,6 +90,7 @@ class MCTS:
     """
 
     kind = "mcts"
+    strengths: tuple[str, ...] = (*STRENGTHS, "origin")
     sees_hidden = True
 
     def __init__(
@@ -101,8 +102,8 @@ class MCTS:
         seconds: float | None = None,
         uct: float | None = None,
     ) -> None:
-        if strength and strength not in (*STRENGTHS, "origin"):
-            raise InputError(f"{self.kind} has no strength {strength!r}", nearest(strength, (*STRENGTHS, "origin")))
+        if strength and strength not in self.strengths:
+            raise InputError(f"{self.kind} has no strength {strength!r}", nearest(strength, self.strengths))
         options = {"simulations": simulations, "rollouts": rollouts, "seconds": seconds, "uct": uct}
         given = {key: value for key, value in options.items() if value is not None}
         for key, value in given.items():
@@ -186,6 +187,7 @@ class ISMCTS(MCTS):
     """
 
     kind = "ismcts"
+    strengths = tuple(STRENGTHS)  # the origin had no such opponent
     sees_hidden = False
 
     def _check(self, handle: SpielHandle) -> Effort:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from ludora.runs import trackers as tracking
 from ludora.runs.store import Run
 
-SHOWN = ("return", "kl")
+SHOWN = ("return", "expected_value", "nash_conv", "kl", "kl_old")
 
 
 class RunLog:
@@ -32,7 +32,7 @@ class RunLog:
         trackers: names from `ludora.runs.trackers.TRACKERS`.
         updates: steps at most, for the bar.
         minutes: of training at most, for the bar; 0 for no bound.
-        shown: the metrics shown beside the bar, where a step has them.
+        shown: the metrics shown beside the bar, each as it was last seen.
         console: where to write; stderr by default. Rich leaves colours out where `NO_COLOR` is set.
 
     Raises:
@@ -56,6 +56,7 @@ class RunLog:
         self._task: TaskID | None = None
         self._started = time.monotonic()
         self._first: tuple[int, float] | None = None  # step and clock at the first call: a resumed run starts late
+        self._latest: dict[str, float] = {}
         run.warn = self.warn
 
     def __enter__(self) -> RunLog:
@@ -101,7 +102,8 @@ class RunLog:
     def _show(self, step: int, values: Mapping[str, float]) -> None:
         self._first = self._first or (step, time.monotonic())
         done, left = self._progress(step, values)
-        figures = "  ".join(f"{key} {_figure(values[key])}" for key in self.shown if key in values)
+        self._latest |= {key: values[key] for key in self.shown if key in values}
+        figures = "  ".join(f"{key} {_figure(self._latest[key])}" for key in self.shown if key in self._latest)
         if not self.console.is_terminal:
             total = f"/{self.updates}" if self.updates and not self.minutes else ""
             self.say("  ".join(filter(None, (f"update {step}{total}", figures, left))))

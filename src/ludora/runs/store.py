@@ -186,6 +186,7 @@ class Run:
         self._writable()
         if log not in self._logs:
             self._logs[log] = os.open(self._log(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            files.sync_folder(self.path)  # or the power could take the name of a file whose lines are safe
         line = memoryview((json.dumps(row, allow_nan=False) + "\n").encode())
         while line:
             line = line[os.write(self._logs[log], line) :]

@@ -1,0 +1,48 @@
+"""`ludora evaluate`: any player against any player."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ludora.cli.common import Shown, model_options, prints, say
+
+Player = Annotated[
+    str, typer.Argument(metavar="PLAYER", help="PLAYER to measure: random, mcts, nash, base, adapter(FOLDER) ...")
+]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="TASK: leduc_poker, hex(board_size=5), 200000042 ...")]
+
+
+@prints
+@model_options
+def evaluate(
+    player: Player,
+    task: Task,
+    against: Annotated[str, typer.Option(help="PLAYER of the other seats.")] = "random",
+    compare: Annotated[str, typer.Option(help="PLAYER to compare with, on the same deals, by a paired test.")] = "",
+    games: Annotated[int, typer.Option(help="Games per player, all seats equally often; 0 only with --exact.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the deals.")] = 0,
+    exact: Annotated[bool, typer.Option("--exact", help="Add exact values where the game is small enough.")] = False,
+    settings: Any = None,
+) -> Shown:
+    """Measure a player: wins, draws, mean return with intervals, and exact values where the game is small."""
+    from ludora.envs.build import task_spec
+
+    task_spec(task)  # a wrong task is told before torch is loaded
+
+    from ludora.evals.evaluate import evaluate as measure
+    from ludora.evals.tables import show
+    from ludora.players.build import build_player
+
+    found = measure(
+        player,
+        task,
+        build=lambda text: build_player(text, settings, say),
+        against=against,
+        compare=compare,
+        games=games,
+        seed=seed,
+        exact=exact,
+    )
+    return Shown(found.to_json(), lambda console: show(found, console))

@@ -1,0 +1,94 @@
+"""The `ludora` command. Commands import what they need when they run, so that `--help` loads no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from ludora import __version__
+from ludora.cli import check_env, config, doctor, evaluate, merge, play, report, runs, train
+from ludora.cli import list as list_
+from ludora.errors import LudoraError
+
+# typer exports only this child of the class that all its complaints about a command line share.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    help="Teach language models to act, in games and in a shell, by training LoRA adapters.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(train.app, name="train")
+app.command("evaluate")(evaluate.evaluate)
+app.command("play")(play.play)
+app.command("report")(report.report)
+app.add_typer(runs.app, name="runs")
+app.add_typer(list_.app, name="list")
+app.add_typer(config.app, name="config")
+app.command("merge")(merge.merge)
+app.command("check-env")(check_env.check)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        sys.stdout.write(f"ludora {__version__}\n")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line. 0 done, 1 it failed, 2 the input was wrong, 130 interrupted.
+
+    What the user can mend is two lines on stderr; a traceback is shown for a bug of ours, or with LUDORA_DEBUG=1.
+    """
+    debug = os.environ.get("LUDORA_DEBUG", "") not in ("", "0")
+    try:
+        code = app(args=_resume_alone(arguments), prog_name="ludora", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except LudoraError as error:
+        if debug:
+            raise
+        return _complain(error.message, error.hint, error.exit_code)
+    except _UsageError as error:
+        where = error.ctx.command_path if error.ctx else "ludora"
+        return _complain(error.format_message(), f"see {where} --help", 2)
+    except OSError as error:
+        if debug:
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{what}{error.strerror or error}", "LUDORA_DEBUG=1 shows where it happened", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", "", 130)
+
+
+def _complain(message: str, hint: str, code: int) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for label, style, text in (("error: ", "bold red", message), ("hint: ", "bold", hint)):
+        if text:
+            console.print(Text.assemble((label, style), " ".join(text.split())))
+    return code
+
+
+def _resume_alone(arguments: Sequence[str]) -> list[str]:
+    """`--resume` may stand alone; typer wants a value after every option, so it gets the word for the latest run."""
+    words = list(arguments)
+    for i, word in enumerate(words):
+        following = words[i + 1] if i + 1 < len(words) else ""
+        if word == "--resume" and (not following or following.startswith("-") or "=" in following):
+            words[i] = f"--resume={train.LATEST}"
+    return words

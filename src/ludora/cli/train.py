@@ -1,0 +1,158 @@
+"""`ludora train`: start or resume a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from ludora.cli.common import DEFAULT_RUNS, Overrides, Shown, prints
+from ludora.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ludora.runs.store import Run
+    from ludora.settings import PPOConfig, RunSettings
+
+C = TypeVar("C", bound="RunSettings")
+LATEST = "latest"
+app = typer.Typer(help="Train an adapter.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Train an adapter."""
+
+
+@app.command("ppo")
+@prints
+def ppo(
+    config: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[RUN[@STEP]]",
+            help="Go on with a run, by name or folder, from its last checkpoint or from STEP; "
+            "without RUN: the latest one of CONFIG's name. Its own config counts, with KEY=VALUE over it.",
+        ),
+    ] = None,
+) -> Shown:
+    """Train by PPO against the opponents that CONFIG names. Ctrl-C saves and leaves; --resume goes on."""
+    from ludora.config import PPOConfig
+    from ludora.envs.build import task_spec
+
+    with started(PPOConfig, config, list(overrides or ()), resume, lambda c: task_spec(c.task)) as found:
+        return _train_ppo(*found)
+
+
+def _train_ppo(settings: PPOConfig, run: Run, step: int | None) -> Shown:
+    from ludora.learn.ppo import train
+    from ludora.runs.log import RunLog
+    from ludora.runs.signals import graceful
+
+    with RunLog(run, settings.trackers, updates=settings.updates, minutes=settings.minutes) as log:
+        log.say(f"run {run.path}")
+        with graceful(log.say) as stopper:
+            summary = train(settings, run, log, step=step, stop=lambda: stopper.stop)
+    interrupted = summary.get("ended") == "interrupted"
+    return Shown(summary, lambda console: _show(summary, console), 128 + (stopper.signal or 2) if interrupted else 0)
+
+
+def _show(summary: dict[str, Any], console: Console) -> None:
+    from ludora.evals.evaluate import Evaluation
+    from ludora.evals.tables import show
+
+    if summary.get("evaluation"):
+        show(Evaluation.from_json(summary["evaluation"]), console)
+    for key, value in summary.items():
+        if key != "evaluation" and value is not None:
+            console.print(f"{key}: {value}", markup=False, highlight=False, soft_wrap=True)
+    if summary.get("ended") == "interrupted":
+        console.print(f"go on with: ludora train ppo --resume {summary['run']}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def started(
+    cls: type[C], config: str | None, overrides: list[str], resume: str | None, check: Callable[[C], object]
+) -> Iterator[tuple[C, Run, int | None]]:
+    """A new run, or the one to resume, locked; its config; and the step asked for.
+
+    `check` may refuse a config before anything is written, and before a model is loaded. A new run that fails on its
+    input later, before it has a checkpoint, leaves no folder behind.
+    """
+    from ludora.config import load_config
+    from ludora.runs.files import remove_folder
+    from ludora.runs.store import Run
+
+    if config and "=" in config:  # no CONFIG was given, so the first override took its place
+        overrides, config = [config, *overrides], None
+    if resume:
+        with _resumed(cls, config, overrides, resume) as found:
+            yield found
+        return
+    if not config:
+        raise InputError("a CONFIG is missing", "ludora list presets shows what there is")
+    settings = load_config(cls, config, overrides)
+    check(settings)
+    run = Run.create(settings.runs_dir, settings.name, settings.to_json())
+    with run:
+        try:
+            yield settings, run, None
+        except InputError:
+            if not run.steps:
+                remove_folder(run.path)
+            raise
+
+
+@contextmanager
+def _resumed(
+    cls: type[C], config: str | None, overrides: list[str], resume: str
+) -> Iterator[tuple[C, Run, int | None]]:
+    from ludora.config import load_config, parse_overrides
+    from ludora.runs.listing import find_run, latest_run
+    from ludora.runs.store import Run
+
+    typed = parse_overrides(cls, overrides)
+    named = load_config(cls, config, overrides) if config else None
+    runs_dir = str(typed.get("runs_dir", named.runs_dir if named else DEFAULT_RUNS))
+    if resume != LATEST:
+        path, step = find_run(runs_dir, resume)
+    elif named is not None:
+        path, step = latest_run(runs_dir, named.name), None
+    else:
+        raise InputError("--resume needs a RUN or a CONFIG", "ludora runs list shows the runs there are")
+    with Run.open(path) as run:
+        saved = load_config(cls, str(path / "config.json"))
+        fixed = {key: value for key, value in as_started(run, saved).items() if key not in typed}
+        settings = load_config(cls, str(path / "config.json"), overrides)
+        settings = settings.model_copy(update={**fixed, "runs_dir": saved.runs_dir})
+        _refuse_changes(saved, settings)
+        if settings != saved:
+            run.write_json("config.json", settings.to_json())
+        yield settings, run, step
+
+
+def as_started(run: Run, saved: RunSettings) -> dict[str, Any]:
+    """What `auto` came to when the run was started: chosen again, it could differ, and so would every later bit."""
+    start = next((row for row in run.rows("events.jsonl") if row.get("event") == "start"), {})
+    short = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
+    chosen = {**start, "dtype": short.get(str(start.get("dtype")))}
+    return {
+        key: chosen[key]
+        for key in ("dtype", "device", "threads")
+        if getattr(saved, key, "") == "auto" and chosen.get(key)
+    }
+
+
+def _refuse_changes(saved: RunSettings, settings: RunSettings) -> None:
+    """A checkpoint fits the model and adapter it was made with; what else is fixed, `FIXED` of the config says."""
+    for key in sorted(settings.FIXED):
+        before, now = getattr(saved, key), getattr(settings, key)
+        if before != now:
+            raise ConfigError(f"{key} = {now} cannot change on --resume: it was {before}", "start a new run for that")

@@ -1,0 +1,151 @@
+"""The command line as a process: exit codes, one line and a hint for bad input, results alone on stdout."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ludora.runs.store import Run
+
+
+def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **extra}
+    command = [sys.executable, "-m", "ludora", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["train", "ppo", "leduk"], "no preset and no config file is called 'leduk'", "leduc-vs-random"),
+        (["train", "ppo", "none.toml"], "none.toml does not exist", "ludora list presets"),
+        (["train", "ppo", "seed", "learnig_rate=1"], "unknown key 'learnig_rate'", "did you mean 'learning_rate'?"),
+        (["train", "ppo", "seed", "rank=0"], "rank = 0 is not allowed: a whole number, at least 1 and", "rank: LoRA"),
+        (["train", "ppo", "seed", "rank"], "'rank' is not key=value", "for example"),
+        (["train", "ppo", "seed", "task=leduk_poker"], "unknown game 'leduk_poker'", "did you mean 'leduc_poker'?"),
+        (["train", "ppo", "seed", "task=2200000000"], "task id 2200000000 is out of range", "ids run from 0"),
+        (["train", "ppo"], "a CONFIG is missing", "ludora list presets"),
+        (["train", "ppo", "--resume"], "--resume needs a RUN or a CONFIG", "ludora runs list"),
+        (["train", "ppo", "seed", "--resume"], "there is no run 'seed' in runs to resume", "leave --resume out"),
+        (["train", "ppo", "--resume", "nope@5", "seed=3"], "there is no run 'nope' in runs", "ludora train"),
+        (["evaluate", "random", "leduk_poker"], "unknown game 'leduk_poker'", "did you mean 'leduc_poker'?"),
+        (["evaluate", "random", "9900000000"], "task id 9900000000 is out of range", "ids run from 0"),
+        (
+            ["evaluate", "random", "kuhn_poker", "--dtype", "f16"],
+            "dtype = 'f16' is not allowed",
+            "did you mean 'fp16'?",
+        ),
+        (["evaluate", "random", "kuhn_poker", "--top-p", "0.5"], "top_p = 0.5 has no effect", "set act = say"),
+        (["evaluate", "random", "kuhn_poker", "--gmaes", "3"], "No such option: --gmaes", "see ludora evaluate --help"),
+        (["evaluate", "random", "kuhn_poker", "--games", "x"], "'x' is not a valid int", "see ludora evaluate --help"),
+        (["evaluate", "random"], "Missing argument 'TASK'", "see ludora evaluate --help"),
+        (["evalute"], "No such command 'evalute'", "see ludora --help"),
+        (["report", "nope"], "there is no run 'nope' in runs", "ludora train starts one"),
+        (["runs", "show", "../.."], "there is no run '../..' in runs", "ludora train starts one"),
+        (["play", "kuhn_poker", "--seat", "2"], "there is no seat 2 in kuhn_poker", "seats are 0 to 1"),
+        (["config", "show", "sed"], "no preset and no config file is called 'sed'", "did you mean 'seed'?"),
+        (["config", "check", "seed", "task=hex(bord=3)"], "bord", ""),
+    ],
+)
+def test_bad_input_is_one_line_and_a_hint(tmp_path: Path, arguments: list[str], message: str, hint: str) -> None:
+    done = ludora(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith("error: ") and message in lines[0]
+    assert lines[1].startswith("hint: ") and hint in lines[1]
+    assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+def test_a_run_in_use_names_the_process(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "runs", "leduc", {"kind": "ppo", "name": "leduc"}):
+        done = ludora("train", "ppo", "--resume", "leduc", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"error: run runs/leduc is in use by process {os.getpid()} on " in done.stderr
+    assert "hint: wait for it, or stop it" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_traceback_on_request(tmp_path: Path) -> None:
+    done = ludora("report", "nope", cwd=tmp_path, LUDORA_DEBUG="1")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    done = ludora("train", "ppo", "seed", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: runs: File exists"
+
+
+def test_help_is_fast(tmp_path: Path) -> None:
+    """The budget is 0.3 s; the best of several tries, since the machine may be busy with other tests."""
+    best = 9.9
+    for _ in range(5):
+        begin = time.perf_counter()
+        assert ludora("--help", cwd=tmp_path).returncode == 0
+        best = min(best, time.perf_counter() - begin)
+    assert best < 0.3
+
+
+def test_version(tmp_path: Path) -> None:
+    from ludora import __version__
+
+    assert ludora("--version", cwd=tmp_path).stdout == f"ludora {__version__}\n"
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    commands = "train evaluate play report runs list config merge check-env doctor".split()
+    shown = ludora("--help", cwd=tmp_path).stdout
+    assert [name for name in commands if name not in shown] == []
+    for name in commands:
+        done = ludora(name, "--help", cwd=tmp_path)
+        assert done.returncode == 0 and "Usage: ludora " + name in done.stdout
+
+
+def test_json_is_alone_on_stdout(tmp_path: Path) -> None:
+    for arguments in (["list", "presets"], ["list", "games"], ["config", "show", "seed"], ["runs", "list"]):
+        done = ludora(*arguments, "--json", cwd=tmp_path)
+        assert done.returncode == 0 and done.stdout.count("\n") == 1
+        assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_config_show_reads_back(tmp_path: Path) -> None:
+    shown = ludora("config", "show", "kuhn-self-play", "seed=7", "--json", cwd=tmp_path).stdout
+    (tmp_path / "mine.json").write_text(shown)
+    again = ludora("config", "show", "mine.json", "--json", cwd=tmp_path).stdout
+    assert json.loads(again) == json.loads(shown) and json.loads(again)["seed"] == 7
+
+
+def test_config_check(tmp_path: Path) -> None:
+    done = ludora("config", "check", "seed", "task=200000042", cwd=tmp_path)
+    assert done.stdout == "ok: ppo config for leduc_poker(players=2)\n" or "leduc_poker" in done.stdout
+
+
+def test_games_by_number_and_by_name(tmp_path: Path) -> None:
+    games = json.loads(ludora("list", "games", "--json", cwd=tmp_path).stdout)["games"]
+    assert len(games) == 22 and games[2]["name"] == "leduc_poker" and games[2]["first_task_id"] == 200_000_000
+    more = json.loads(ludora("list", "games", "--all", "--json", cwd=tmp_path).stdout)["games"]
+    assert more[:22] == games and "kuhn_poker" in {game["name"] for game in more}
+
+
+def test_check_env(tmp_path: Path) -> None:
+    done = ludora("check-env", "tic_tac_toe", "--games", "3", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and found["passed"] and len(found["findings"]) >= 10
+
+
+def test_runs_clean_asks(tmp_path: Path) -> None:
+    for _ in range(3):
+        Run.create(tmp_path / "runs", "leduc", {}).close()
+        time.sleep(0.01)
+    done = ludora("runs", "clean", "--keep", "1", cwd=tmp_path)
+    assert done.returncode == 2 and "add --yes" in done.stderr
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+    done = ludora("runs", "clean", "--keep", "1", "--yes", "--json", cwd=tmp_path)
+    assert sorted(json.loads(done.stdout)["deleted"]) == ["runs/leduc", "runs/leduc-2"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["leduc-3"]
