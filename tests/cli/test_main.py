@@ -41,7 +41,11 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         ),
         (["evaluate", "random", "kuhn_poker", "--top-p", "0.5"], "top_p = 0.5 has no effect", "set act = say"),
         (["evaluate", "random", "kuhn_poker", "--gmaes", "3"], "No such option: --gmaes", "see ludora evaluate --help"),
-        (["evaluate", "random", "kuhn_poker", "--games", "x"], "'x' is not a valid int", "see ludora evaluate --help"),
+        (
+            ["evaluate", "random", "kuhn_poker", "--games", "x"],
+            "'--games': Input should be a valid integer",
+            "see ludora evaluate --help",
+        ),
         (["evaluate", "random"], "Missing argument 'TASK'", "see ludora evaluate --help"),
         (["evalute"], "No such command 'evalute'", "see ludora --help"),
         (["report", "nope"], "there is no run 'nope' in runs", "ludora train starts one"),
@@ -99,7 +103,7 @@ def test_version(tmp_path: Path) -> None:
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    commands = "train evaluate play report runs list config merge check-env doctor".split()
+    commands = ("demo", "train", "evaluate", "play", "report", "runs", "list", "config", "merge", "check-env", "doctor")
     shown = ludora("--help", cwd=tmp_path).stdout
     assert [name for name in commands if name not in shown] == []
     for name in commands:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ludora import __version__
-from ludora.cli import check_env, config, doctor, evaluate, merge, play, report, runs, train
+from ludora.cli import check_env, config, demo, doctor, evaluate, merge, play, report, runs, train
 from ludora.cli import list as list_
 from ludora.errors import LudoraError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("demo")(demo.demo)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("play")(play.play)

@@ -48,10 +48,11 @@ def ppo(
     from ludora.envs.build import task_spec
 
     with started(PPOConfig, config, list(overrides or ()), resume, lambda c: task_spec(c.task)) as found:
-        return _train_ppo(*found)
+        return train_ppo(*found)
 
 
-def _train_ppo(settings: PPOConfig, run: Run, step: int | None) -> Shown:
+def train_ppo(settings: PPOConfig, run: Run, step: int | None) -> Shown:
+    """Train into an open run, with its log and Ctrl-C that saves; an interrupted run has exit code 130."""
     from ludora.learn.ppo import train
     from ludora.runs.log import RunLog
     from ludora.runs.signals import graceful

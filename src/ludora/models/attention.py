@@ -158,16 +158,19 @@ def product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, 
         if not torch.is_grad_enabled():
             return _grouped(q, k, v, bias, scale)[0]
         return cast(Tensor, _Attention.apply(q, k, v, bias, scale))  # type: ignore[no-untyped-call]
-    groups = q.shape[1] // k.shape[1]
-    mask = None if bias is None else bias[:, 0]
     if softcap is None:
-        mask = None if mask is None else mask.to(q.dtype)
-        return nn.functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, scale=scale, enable_gqa=groups > 1
-        )
+        return _fused(q, k, v, bias, scale)
+    groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = softcap * torch.tanh((q @ k.transpose(2, 3)).float() * scale / softcap)
-    return torch.softmax(scores if mask is None else scores + mask, -1).to(q.dtype) @ v
+    return torch.softmax(scores if bias is None else scores + bias[:, 0], -1).to(q.dtype) @ v
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """The same by torch's own kernel."""
+    mask = None if bias is None else bias[:, 0].to(q.dtype)
+    grouped = q.shape[1] != k.shape[1]
+    return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
 
 
 def attend(
@@ -201,8 +204,13 @@ def _ragged(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """Each row over its own history, one after another: nothing is padded or copied."""
+    """Each row over its own history, one after another: nothing is padded or copied.
+
+    In fp32 the products are those of training. In 16 bits a CPU prepares each product for its very shape, which takes
+    a millisecond and is in vain here, where histories grow with every token; torch's own kernel needs no preparation.
+    """
     q, k, v = qkv
+    fused = softcap is None and q.dtype != torch.float32
     out = torch.zeros_like(q)  # rows and tokens that are filling stay zero
     for row, past in enumerate(cast("list[History]", layout.history)):
         n = past.fresh
@@ -212,7 +220,8 @@ def _ragged(
             bias = None
         else:
             bias = layout.row_bias(row, past, window, q.device)
-        out[row, :, :n] = product(q[row : row + 1, :, :n], keys[None], values[None], bias, scale, softcap)[0]
+        now = q[row : row + 1, :, :n], keys[None], values[None], bias, scale
+        out[row, :, :n] = (_fused(*now) if fused else product(*now, softcap))[0]
     return out
 
 

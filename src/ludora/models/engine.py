@@ -67,9 +67,7 @@ class Engine:
         chunk_tokens: tokens per forward pass: enough to keep the matrix unit busy, few enough to stay in cache.
     """
 
-    def __init__(
-        self, base: Base, pack: AdapterPack, *, cache_bytes: int = 1 << 30, chunk_tokens: int = 3072
-    ) -> None:
+    def __init__(self, base: Base, pack: AdapterPack, *, cache_bytes: int = 1 << 30, chunk_tokens: int = 3072) -> None:
         self.base, self.pack = base, pack
         self.chunk_tokens = chunk_tokens
         self.counters = Counters()
@@ -115,9 +113,7 @@ class Engine:
     @contextmanager
     def _only(self, start: int, stop: int, states: Tensor | None) -> Iterator[None]:
         """Within the block the model consists of layers start..stop-1, fed with `states`."""
-        chosen: list[nn.Module] = [
-            layer if start <= i < stop else self._skip for i, layer in enumerate(self._layers)
-        ]
+        chosen: list[nn.Module] = [layer if start <= i < stop else self._skip for i, layer in enumerate(self._layers)]
         if states is not None:
             self._inject.value = states
             chosen[start - 1] = self._inject
@@ -317,9 +313,7 @@ class Engine:
                 out |= {i: states[b, len(fresh[i]) - 1] for b, i in enumerate(members)}
         return torch.stack([out[i] for i in range(len(histories))])
 
-    def _extend(
-        self, past: list[History], fresh: Sequence[Tokens], owners: list[Segment], width: int
-    ) -> Tensor:
+    def _extend(self, past: list[History], fresh: Sequence[Tokens], owners: list[Segment], width: int) -> Tensor:
         """Hidden states [B, width, H] of the new tokens; rows beyond the conversations are filling."""
         filling = padded(len(past)) - len(past) if width == 1 else 0
         rows, starts = [*fresh, *[(0,)] * filling], [*(h.length for h in past), *[0] * filling]
@@ -330,9 +324,7 @@ class Engine:
         owners[-1] = (owners[-1][0], owners[-1][1] + filling)
         device = self.base.device
         with self.pack.rows(*owners):
-            states = self._run(
-                ids.to(device), positions.to(device), Layout(history=past), 0, len(self._layers), None
-            )
+            states = self._run(ids.to(device), positions.to(device), Layout(history=past), 0, len(self._layers), None)
         for history in past:
             history.length, history.fresh = history.length + history.fresh, 0
         return states

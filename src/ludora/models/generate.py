@@ -82,9 +82,7 @@ class Sampler:
             live = still
             if not live:
                 break
-        return [
-            Move("", tuple(said[i]), tuple(scores[i]), stops[i], prompt=prompts[i]) for i in range(len(talks))
-        ]
+        return [Move("", tuple(said[i]), tuple(scores[i]), stops[i], prompt=prompts[i]) for i in range(len(talks))]
 
     def _next(self, talks: Sequence[Talk], adapter: Adapter | None) -> Tensor:
         """log-probabilities [B, vocabulary] of the next token, on the CPU."""

@@ -48,26 +48,31 @@ def pick_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
 def measure_dtypes(device: torch.device) -> tuple[torch.dtype, str]:
     """bf16 or fp32, whichever multiplies faster here, and a line that says why. Takes under 0.3 s.
 
-    The two are timed in turns and each keeps its best time, so that another process's burst does not decide. bf16 must
-    win by a tenth: otherwise its lost precision buys nothing.
+    The two are timed in turns, in processor time of one thread, and each keeps its best time, so that other processes
+    do not decide. bf16 must win by a tenth: otherwise its lost precision buys nothing.
     """
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, f"bf16: {torch.cuda.get_device_name(device)} has it in hardware"
         return torch.float32, f"fp32: {torch.cuda.get_device_name(device)} has no bf16"
-    rows, width = 128, 512  # small enough that a CPU that only emulates bf16 is through in a blink, too
+    rows, width = 256, 512  # small enough that a CPU that only emulates bf16 is through in a blink, too
     best = {torch.bfloat16: math.inf, torch.float32: math.inf}
     pairs = {dtype: (torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype)) for dtype in best}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one thread's own time: what other processes take does not count
     begin = time.perf_counter()
-    with torch.inference_mode():
-        for repeat in range(20):
-            for dtype, (x, weight) in pairs.items():
-                start = time.perf_counter()
-                torch.nn.functional.linear(x, weight)
-                if repeat:  # the first pass sets up kernels
-                    best[dtype] = min(best[dtype], time.perf_counter() - start)
-            if repeat and time.perf_counter() - begin > 0.15:
-                break
+    try:
+        with torch.inference_mode():
+            for repeat in range(40):
+                for dtype, (x, weight) in pairs.items():
+                    start = time.thread_time()
+                    torch.nn.functional.linear(x, weight)
+                    if repeat:  # the first pass sets up kernels
+                        best[dtype] = min(best[dtype], time.thread_time() - start)
+                if repeat > 2 and time.perf_counter() - begin > 0.15:
+                    break
+    finally:
+        torch.set_num_threads(threads)
     ratio = best[torch.float32] / best[torch.bfloat16]
     if ratio > 1.1:
         return torch.bfloat16, f"bf16: multiplies {ratio:.1f}x faster than fp32 here"

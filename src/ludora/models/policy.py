@@ -88,9 +88,7 @@ class Policy:
     def _table(self, queries: Sequence[Query], adapters: Sequence[Adapter | None]) -> Tensor:
         plans = [plan_choices(q.choices, self.end) for q in queries]
         deciding = [i for i, plan in enumerate(plans) if plan.reads]
-        rows = [
-            Row(queries[i].prompt + plans[i].tokens, queries[i].prefix, plans[i].parents) for i in deciding
-        ]
+        rows = [Row(queries[i].prompt + plans[i].tokens, queries[i].prefix, plans[i].parents) for i in deciding]
         reads = [tuple(len(queries[i].prompt) + at for at in plans[i].reads) for i in deciding]
         nodes = [children for i in deciding for children in plans[i].children]
         width = max(len(q.choices) for q in queries)

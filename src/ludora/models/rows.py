@@ -43,7 +43,7 @@ def padded(length: int) -> int:
 
 
 def batches(rows: Sequence[Row], adapters: Sequence[Adapter | None], budget: int) -> Iterator[Batch]:
-    """Rows of one prefix and padded length together, sorted by adapter, at most `budget` tokens (but at least a row)."""
+    """Rows of one prefix and padded length together, sorted by adapter, at most `budget` tokens or one row."""
     groups: dict[tuple[Tokens, int], list[int]] = {}
     for i, row in enumerate(rows):
         groups.setdefault((row.tokens[: row.prefix], padded(len(row.tokens) - row.prefix)), []).append(i)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
@@ -145,6 +144,6 @@ def _model_settings(settings: ModelSettings) -> ModelSettings:
 
 def _scripted(spec: Spec) -> Player:
     """Players without a model; each room checks its own options."""
-    room: Any = {"random": bots, "first": bots, "human": human, "mcts": search, "ismcts": search, "nash": search}[spec.name]
-    player: Player = room.build(spec)
-    return player
+    if spec.name in ("random", "first"):
+        return bots.build(spec)
+    return human.build(spec) if spec.name == "human" else search.build(spec)

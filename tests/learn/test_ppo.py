@@ -1,0 +1,183 @@
+"""PPO end to end on a tiny model: it learns, in every way of playing and configuring it, and says what it did."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from ludora.envs.build import task_spec
+from ludora.envs.openspiel import OpenSpielEnv
+from ludora.errors import EnvBroken, TrainingFailed
+from ludora.evals import exact
+from ludora.learn import ppo
+from ludora.learn.opponents import Opponents
+from ludora.players.bots import RandomPlayer
+from ludora.runs.store import Run
+from ludora.types import Move, Task
+
+Train = Callable[..., Any]
+KUHN = task_spec("kuhn_poker")
+
+
+def test_learns_to_beat_a_random_player(train: Train) -> None:
+    """Exact expected values: no luck of the deal in them."""
+    run = train(games_per_update=64, minibatch=64, updates=10, evaluate_every=5, value_hidden=256, value_steps=32)
+    values = run.column("expected_value")
+    best = exact.best_possible(KUHN, exact.tabulate(KUHN, RandomPlayer()))
+    assert values[0] < 0.0 < 0.2 < run.summary["best_score"] <= best
+    assert run.summary["best_score"] == max(values) and run.summary["ended"] == "updates"
+    evaluation = json.loads((run.path / "evaluation.json").read_text())
+    after, before = (row["expected_value"] for row in evaluation["rows"][:2])
+    assert after == pytest.approx(max(values), abs=1e-5)  # the best of the measured adapters is the run's adapter
+    assert before == pytest.approx(values[0], abs=1e-5)
+    assert (run.path / "adapter" / "adapter_model.safetensors").is_file() and (run.path / "report.html").is_file()
+
+
+def test_self_play_with_a_magnet_comes_nearer_to_nash(train: Train) -> None:
+    run = train(
+        opponent="self", magnet_weight=0.4, magnet_every=4, baseline="ema", games_per_update=64, minibatch=64,
+        updates=8, evaluate_every=8,
+    )  # fmt: skip
+    first, last = run.column("nash_conv")
+    assert first > 1.2 and last < 0.75 * first
+    assert all(kl >= 0 for kl in run.column("kl_magnet")) and run.column("kl_magnet")[1] > 0
+    assert run.column("return") == [0.0] * 8  # both seats are the learner's
+    assert run.column("games") == [64.0 * n for n in range(1, 9)]
+
+
+def test_free_text_trains_too_and_nonsense_is_data(train: Train) -> None:
+    """A random model says nothing legal: it forfeits, which is counted, and learnt from."""
+    run = train(task="tic_tac_toe", act="say", max_new_tokens=3, retries=1, games_per_update=6, minibatch=8)
+    assert all(rate > 0.5 for rate in run.column("invalid_rate"))
+    assert all(1.5 < attempts <= 2 for attempts in run.column("attempts"))
+    assert run.column("loss_rate")[0] > 0.5 and run.column("truncated_rate") == [0.0, 0.0]
+    assert all(change > 0 for change in run.column("adapter_change"))
+    assert all(gap < 1e-3 for gap in run.column("sampling_gap"))
+
+
+def test_mixtures_and_snapshots(train: Train) -> None:
+    run = train(
+        opponent={"snapshots(last=2)": 2.0, "random": 1.0, "self": 1.0}, snapshot_every=1, updates=4, save_every=1,
+        keep=2,
+    )  # fmt: skip
+    names = {key.split("/")[1] for row in run.rows for key in row if key.startswith("return/")}
+    assert names == {"random", "self", *(f"snapshot(step={step})" for step in range(4))}
+    last = {key.split("/")[1] for key in run.rows[-1] if key.startswith("return/snap")}
+    assert last <= {"snapshot(step=2)", "snapshot(step=3)"}
+    with Run.open(run.path) as folder:
+        assert folder.steps == [3, 4]
+        files = folder.load_checkpoint(4).files
+    assert {name for name in files if name.startswith("snap")} == {"snapshot-2.safetensors", "snapshot-3.safetensors"}
+    state = json.loads(files["state.json"])
+    assert state["opponents"]["snapshots"] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"baseline": "ema", "opponent": "self", "normalize_advantages": False},
+        {"kl": "fixed", "kl_coef": 0.1, "schedule": "cosine", "warmup_updates": 1},
+        {"kl": "adaptive", "kl_coef": 0.1, "kl_target": 0.01, "target_kl": 0.01},
+        {"value_clip": 0.2, "value_warmup": 1, "layers": "top:1", "targets": "attention"},
+        {"entropy_coef": 0.02, "entropy_target": 0.5, "dropout": 0.1, "rslora": True, "weight_decay": 0.01},
+        {"dtype": "bf16", "labels": "names", "temperature": 1.5},
+        {"task": "matching_pennies_3p", "opponent": "first", "accumulation": 3},
+        {"task": "tic_tac_toe", "games_per_update": 4, "max_turns": 2, "labels": "ids"},
+        {"max_turns": 1, "evaluate_every": 1, "evaluate_games": 4, "patience": 1, "updates": 9, "learning_rate": 1e-9},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_options_together(train: Train, changes: dict[str, Any]) -> None:
+    run = train(**changes)
+    for row in run.rows:
+        assert all(value is None or math.isfinite(value) for value in row.values())
+    assert run.column("skipped_steps")[-1] == 0
+    if "value_warmup" in changes:
+        assert "adapter_change" not in run.rows[0] and run.rows[-1]["adapter_change"] > 0
+    if "max_turns" in changes and "patience" not in changes:
+        assert run.column("truncated_rate")[0] > 0
+    if "patience" in changes:
+        assert run.summary["ended"] == "patience" and run.summary["updates"] < 9
+
+
+def test_seats_are_shared_evenly_and_games_are_never_the_same(bench: Callable[..., Any]) -> None:
+    made = bench(games_per_update=30, opponent={"random": 1.0, "first": 1.0})
+    found = Opponents(made.config, KUHN, made.studio, made.learner.player)
+    updates = [ppo._games(made.config, KUHN, found, made.learner.player, update) for update in range(2)]
+    seeds = {game.task.seed for games in updates for game in games}
+    assert len(seeds) == 60
+    for games in updates:
+        assert [game.task.seat for game in games] == [0, 1] * 15
+        for game in games:
+            assert game.seats[game.task.seat] is made.learner.player
+            assert game.seats[1 - game.task.seat].name == game.task.opponent[0]
+    again = ppo._games(made.config, KUHN, found, made.learner.player, 1)
+    assert [game.task for game in again] == [game.task for game in updates[1]]
+
+
+class Shaky(OpenSpielEnv):
+    """Kuhn poker that breaks at the second move for a share of the seeds."""
+
+    share = 0.0
+
+    def apply(self, moves: Mapping[int, Move]) -> None:
+        if len(self._state.history()) > 2 and self.task.seed % 1000 < 1000 * self.share:
+            raise EnvBroken("the table fell over")
+        super().apply(moves)
+
+
+@pytest.fixture
+def shaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Shaky]]:
+    """Training plays on shaky tables."""
+    monkeypatch.setattr(ppo, "make_env", lambda task: Shaky(task))
+    yield Shaky
+    Shaky.share = 0.0
+
+
+def test_a_broken_game_is_counted_and_never_a_reward(train: Train, shaky: type[Shaky]) -> None:
+    shaky.share = 0.3
+    run = train(games_per_update=32)
+    assert all(0 < broken < 16 for broken in run.column("broken_games"))
+    assert run.column("loss_rate")[0] + run.column("win_rate")[0] == pytest.approx(1.0)  # of the games that ended
+
+
+def test_an_environment_that_keeps_breaking_ends_training(train: Train, shaky: type[Shaky]) -> None:
+    shaky.share = 1.0
+    with pytest.raises(TrainingFailed, match="the table fell over"):
+        train()
+
+
+def test_the_seed_decides_everything_and_another_seed_another_run(train: Train) -> None:
+    runs = [train(seed=seed) for seed in (3, 3, 4)]
+    adapters = [(run.path / "adapter" / "adapter_model.safetensors").read_bytes() for run in runs]
+    assert adapters[0] == adapters[1] != adapters[2]
+    timing = {"seconds_rollout", "seconds_update", "tokens_per_second", "decisions_per_second", "time"}
+    rows = [[{k: v for k, v in row.items() if k not in timing} for row in run.rows] for run in runs]
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_an_interrupted_run_saves_and_says_where_it_stands(train: Train, tmp_path: Any) -> None:
+    run = train(updates=3)
+    config = ppo.PPOConfig(
+        **{k: v for k, v in json.loads((run.path / "config.json").read_text()).items() if k != "kind"}
+    )
+    asked = iter([False, False, True, True])
+    with Run.create(tmp_path, "stopped", config.to_json()) as folder, ppo.RunLog(folder) as log:
+        summary = ppo.train(config, folder, log, stop=lambda: next(asked, True))
+        assert summary["ended"] == "interrupted" and "adapter" not in summary
+        assert folder.steps[-1] == summary["updates"] < 3
+    with Run.open(tmp_path / "stopped") as folder, ppo.RunLog(folder) as log:
+        assert ppo.train(config, folder, log)["ended"] == "updates"
+        assert (folder.adapter / "adapter_model.safetensors").read_bytes() == (
+            run.path / "adapter" / "adapter_model.safetensors"
+        ).read_bytes()
+
+
+def test_tasks_are_what_reproduces_a_game(train: Train) -> None:
+    """The opponent drawn is in the task, so a game can be dealt and seated again from it alone."""
+    task = Task(KUHN, 3, 1, ("random",))
+    assert hash(task) == hash(Task(KUHN, 3, 1, ("random",)))
