@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ludora.errors import InputError
-from ludora.models.families import LoraSettings, features, resolve_targets
+from ludora.models.families import LoraSettings, features, is_linear, resolve_targets
 from ludora.models.load import Base
 from ludora.rng import stream
 
@@ -253,6 +253,8 @@ class AdapterPack:
         self.changes = 0  # grows as adapters come and go
         self.active: tuple[Segment, ...] = ()  # whose rows the running batch holds, in order
         self._wrapped: dict[str, PackedLinear] = {}
+        if base.quantize != "none":
+            _keep_differentiable(base.model)
 
     def add(self, name: str, settings: LoraSettings, seed: int = 0) -> Adapter:
         """A fresh adapter.
@@ -328,6 +330,17 @@ class AdapterPack:
             stop = start + count * (tokens // rows)
             yield adapter, start, stop
             start = stop
+
+
+def _keep_differentiable(model: nn.Module) -> None:
+    """bitsandbytes' layers take inference for what is done in eval mode, and training for the rest.
+
+    In eval mode a CPU repacks 4-bit weights for a kernel without a gradient, for good, and 8-bit layers round their
+    input. We sample and train with the same numbers, and the flag has no other effect on these layers.
+    """
+    for module in model.modules():
+        if is_linear(module) and type(module) is not nn.Linear and type(module) is not Conv1D:
+            module.training = True
 
 
 class SlotOptimizer:

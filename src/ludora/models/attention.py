@@ -23,31 +23,62 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(slots=True)
+class Block:
+    """Rows within a flat sequence of tokens that attend together, as a grid of `rows` x width.
+
+    Attributes:
+        count: real tokens of the block.
+        index: the block's token in every cell of the grid, any where the cell is padding.
+        where: the cell of every real token, in order.
+        rows: of the grid.
+        before: number of the block that holds the prefix of every row, or None.
+        allowed: bool [1 or rows, width, S]; S counts the prefix and then the row's own tokens.
+        distance: int, same shape, position of the query minus position of the key, for sliding windows.
+    """
+
+    count: int
+    index: Tensor
+    where: Tensor
+    rows: int
+    before: int | None
+    allowed: Tensor
+    distance: Tensor
+    _bias: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Block:
+        moved = (t.to(device, non_blocking=True) for t in (self.index, self.where, self.allowed, self.distance))
+        index, where, allowed, distance = moved
+        return Block(self.count, index, where, self.rows, self.before, allowed, distance)
+
+    def grid(self, flat: Tensor, shared: Tensor | None = None) -> Tensor:
+        """[count, heads, D] tokens as [rows, heads, S, D], the prefix's [P, heads, D] before each row."""
+        own = flat[self.index].view(self.rows, -1, *flat.shape[1:]).transpose(1, 2)
+        if shared is None:
+            return own
+        return torch.cat([shared.transpose(0, 1).expand(self.rows, -1, -1, -1), own], 2)
+
+    def flatten(self, grid: Tensor) -> Tensor:
+        """[rows, heads, width, D] back to the real tokens [count, heads, D]."""
+        return grid.transpose(1, 2).flatten(0, 1)[self.where]
+
+    def bias(self, window: int | None) -> Tensor:
+        """Additive fp32 mask [1 or rows, 1, 1, width, S]; computed once per window size."""
+        if window not in self._bias:
+            self._bias[window] = _additive(self.allowed, self.distance, window)
+        return self._bias[window]
+
+
+@dataclass(slots=True)
 class Layout:
     """How the tokens of the running batch see each other. Every attention layer reads it.
 
-    Attributes:
-        allowed: bool [1 or rows, T, S]; S counts the prefix and then the row's own tokens.
-        distance: int [1 or rows, T, S], position of the query minus position of the key, for sliding windows.
-        prefix: layer index -> keys and values [1 or rows, heads, P, D] that every row begins with.
-        record: if not None, the layers leave their own keys and values here.
-        history: if not None, a growing cache for each of the first rows (what follows them is filling); `allowed` and
-            `distance` are then not used.
+    Either `blocks` of one flat sequence, or `history`: a growing cache for each of the first rows (what follows them is
+    filling).
     """
 
-    allowed: Tensor | None = None
-    distance: Tensor | None = None
-    prefix: dict[int, KeysValues] = field(default_factory=dict)
-    record: dict[int, KeysValues] | None = None
+    blocks: list[Block] = field(default_factory=list)
     history: list[History] | None = None
     _bias: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
-
-    def bias(self, window: int | None) -> Tensor:
-        """Additive fp32 mask [1 or rows, 1, 1, T, S]; computed once per window size."""
-        key = (-1, window)
-        if key not in self._bias:
-            self._bias[key] = _additive(cast(Tensor, self.allowed), cast(Tensor, self.distance), window)
-        return self._bias[key]
 
     def row_bias(self, row: int, past: History, window: int | None, device: torch.device) -> Tensor:
         """The same for the fresh tokens of one conversation, [1, 1, 1, fresh, length + fresh]."""
@@ -126,26 +157,40 @@ def _grouped(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float)
 
 
 class _Attention(torch.autograd.Function):
-    """`_grouped`, differentiable: products in the tensors' dtype, softmax in fp32."""
+    """`_grouped` over a block, differentiable: products in the tensors' dtype, softmax in fp32.
+
+    Gathering into the grid and back stands inside, because the gradient of a gather is then a gather, too.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        """q [B, H, T, D]; k, v [B, G, S, D] with H a multiple of G; bias [1 or B, 1, 1, T, S]."""
-        out, *kept = _grouped(q, k, v, bias, scale)
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, kp: Tensor | None, vp: Tensor | None, how: tuple[Block, Tensor, float]
+    ) -> Tensor:
+        """q [count, H, D]; k, v [count, G, D]; kp, vp [P, G, D] or None. Returns [count, H, D]."""
+        block, bias, scale = how
+        out, *kept = _grouped(block.grid(q), block.grid(k, kp), block.grid(v, vp), bias, scale)
         ctx.save_for_backward(*kept)
-        ctx.scale, ctx.shapes = scale, (q.shape, k.shape)
-        return out
+        ctx.how, ctx.shape, ctx.prefix = how, out.shape, 0 if kp is None else kp.shape[0]
+        return block.flatten(out)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q2, k2, v2, p = ctx.saved_tensors
-        q_shape, k_shape = ctx.shapes
-        g = grad.reshape(q2.shape)
-        dv = torch.bmm(p.transpose(1, 2), g)
+        block, _, scale = ctx.how
+        rows, heads, width, depth = ctx.shape
+        cells = grad.new_zeros(rows * width, heads, depth)  # padding has no gradient
+        cells[block.where] = grad
+        g = cells.view(rows, width, heads, depth).transpose(1, 2).reshape(q2.shape)
         dp = torch.bmm(g, v2.transpose(1, 2)).float()
-        ds = torch.ops.aten._softmax_backward_data(dp, p.float(), -1, torch.float32).mul_(ctx.scale).to(p.dtype)
-        dq, dk = torch.bmm(ds, k2), torch.bmm(ds.transpose(1, 2), q2)
-        return dq.view(q_shape), dk.view(k_shape), dv.view(k_shape), None, None
+        ds = torch.ops.aten._softmax_backward_data(dp, p.float(), -1, torch.float32).mul_(scale).to(p.dtype)
+        dq = block.flatten(torch.bmm(ds, k2).view(ctx.shape))
+        own, shared = [], []
+        for d in (torch.bmm(ds.transpose(1, 2), q2), torch.bmm(p.transpose(1, 2), g)):
+            d = d.view(rows, -1, ctx.prefix + width, depth)
+            own.append(block.flatten(d[:, :, ctx.prefix :]))
+            total = d[:, :, : ctx.prefix].sum(0, dtype=torch.float32).to(d.dtype).transpose(0, 1)
+            shared.append(total if ctx.prefix else None)
+        return (dq, *own, *shared, None)
 
 
 def product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, softcap: float | None) -> Tensor:
@@ -154,10 +199,8 @@ def product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, 
     Returns:
         [B, H, T, D]
     """
-    if softcap is None and not q.is_cuda:
-        if not torch.is_grad_enabled():
-            return _grouped(q, k, v, bias, scale)[0]
-        return cast(Tensor, _Attention.apply(q, k, v, bias, scale))  # type: ignore[no-untyped-call]
+    if softcap is None and not q.is_cuda and not torch.is_grad_enabled():
+        return _grouped(q, k, v, bias, scale)[0]
     if softcap is None:
         return _fused(q, k, v, bias, scale)
     groups = q.shape[1] // k.shape[1]
@@ -184,16 +227,28 @@ def attend(
     if layout.history is not None:
         out = _ragged(layout, layer, (query, key, value), scale, window, softcap)
         return out.transpose(1, 2).contiguous(), None
-    if layout.record is not None:
-        layout.record[layer] = (key, value)
-    if layer in layout.prefix:
-        rows = query.shape[0]
-        key, value = (
-            torch.cat([old.expand(rows, -1, -1, -1), new], 2)
-            for old, new in zip(layout.prefix[layer], (key, value), strict=True)
-        )
-    out = product(query, key, value, layout.bias(window), scale, softcap)
-    return out.transpose(1, 2).contiguous(), None
+    flat = [t[0].transpose(0, 1) for t in (query, key, value)]  # [T, heads, D]
+    return _blocks(layout.blocks, flat, scale, window, softcap)[None], None
+
+
+def _blocks(
+    blocks: list[Block], flat: list[Tensor], scale: float, window: int | None, softcap: float | None
+) -> Tensor:
+    """All blocks of a flat sequence, [T, H, D]; tokens that fill up its end get zeros."""
+    counts = [block.count for block in blocks]
+    filling = flat[0].shape[0] - sum(counts)
+    qs, ks, vs = (t.split([*counts, filling]) for t in flat)
+    parts = []
+    for i, block in enumerate(blocks):
+        kp, vp = (None, None) if block.before is None else (ks[block.before], vs[block.before])
+        bias = block.bias(window)
+        if softcap is None and not flat[0].is_cuda:
+            how = (block, bias, scale)
+            parts.append(cast(Tensor, _Attention.apply(qs[i], ks[i], vs[i], kp, vp, how)))  # type: ignore[no-untyped-call]
+        else:
+            grids = block.grid(qs[i]), block.grid(ks[i], kp), block.grid(vs[i], vp)
+            parts.append(block.flatten(product(*grids, bias, scale, softcap)))
+    return torch.cat([*parts, qs[-1].new_zeros(qs[-1].shape)])
 
 
 def _ragged(

@@ -5,8 +5,8 @@
     extend  = all layers, over the new tokens of conversations whose keys and values are kept
 
 Distinct rows are the caller's business (`policy` deduplicates). Here: the prefix of a batch (the rules of the game) is
-computed once per adapter and attended to by all rows; trunk states are cached by row under a memory bound; every row
-is padded on the right to its own multiple of 16, and only rows of equal padded length share a batch.
+computed once per adapter and attended to by all rows; trunk states are cached by row under a memory bound; rows lie end
+to end in one flat sequence without padding, so every matrix is multiplied once for all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from ludora.errors import InputError
 from ludora.models import attention
 from ludora.models.adapters import Adapter, AdapterPack, Segment
-from ludora.models.attention import History, KeysValues, Layout
+from ludora.models.attention import History, Layout
 from ludora.models.cache import ByteLRU
 from ludora.models.families import decoder_layers, features, first_layer, is_linear
 from ludora.models.load import Base, recompute
-from ludora.models.rows import Batch, Row, Tokens, batches, fill, lay_out, padded, parts, segments, without_trees
+from ludora.models.rows import Piece, Row, Tokens, block, fill, padded, parts, pieces, segments, without_trees
 
 
 @dataclass(slots=True)
@@ -91,9 +91,10 @@ class Engine:
         """Families differ in what a decoder layer returns; one token through the model tells."""
         seen: list[bool] = []
         hook = self._layers[0].register_forward_hook(lambda m, a, out: seen.append(isinstance(out, tuple)))
-        ids, positions, layout = self._laid_out([Row((0,))], 0, 1)
+        ids = torch.zeros(1, 1, dtype=torch.long, device=self.base.device)
+        layout = Layout([block([Row((0,))], 0, None).to(self.base.device)])
         with torch.no_grad(), attention.using(layout):
-            self.backbone(input_ids=ids, use_cache=False, **self._where(positions))
+            self.backbone(input_ids=ids, use_cache=False)
         hook.remove()
         return seen[0]
 
@@ -126,7 +127,7 @@ class Engine:
                 del self._inject.value
 
     def _run(
-        self, ids: Tensor, positions: Tensor, layout: Layout, start: int, stop: int, states: Tensor | None
+        self, ids: Tensor, positions: Tensor | None, layout: Layout, start: int, stop: int, states: Tensor | None
     ) -> Tensor:
         """Layers start..stop-1 over a batch. Returns [B, T, H], normed if the last layer is among them."""
         self.counters.tokens += ids.numel()
@@ -138,22 +139,20 @@ class Engine:
         saving = recompute(self.base) if torch.is_grad_enabled() else nullcontext()
         try:
             with self._only(start, stop, states), attention.using(layout), saving:
-                out = self.backbone(input_ids=ids, use_cache=False, **self._where(positions))
+                # families with their own attention count positions themselves
+                where = {} if positions is None else {"position_ids": positions}
+                out = self.backbone(input_ids=ids, use_cache=False, **where)
         finally:
             if hook:
                 hook.remove()
         return grabbed[0] if grabbed else cast(Tensor, out.last_hidden_state)
-
-    def _where(self, positions: Tensor) -> dict[str, Tensor]:
-        """Families with their own attention count positions themselves: their rows have no prefix and no tree."""
-        return {"position_ids": positions} if self._own_attention else {}
 
     def _recompute_in_context(self) -> None:
         """Layers recomputed in the backward pass run under the rows, layout and dropout masks of their forward pass."""
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             rows = self.pack.active
-            layout = replace(attention.current(), record=None)
+            layout = attention.current()
             return nullcontext(), self._again(rows, layout, {a: a.draws for a, _ in rows if a is not None})
 
         enable: Any = self.base.model.activation_checkpointing_enable
@@ -191,39 +190,54 @@ class Engine:
             InputError: a row is longer than the model's context.
         """
         if not self._own_attention:
-            rows, reads, adapters = without_trees(rows, reads, adapters)
+            return self._encode_plainly(rows, reads, adapters)
         offsets = [0]
         for read in reads:
             offsets.append(offsets[-1] + len(read))
-        pieces: list[Tensor] = []
+        found: list[Tensor] = []
         places: list[int] = []
-        for batch in batches(rows, adapters, self.chunk_tokens):
-            out = self._encode(batch, [rows[i] for i in batch.rows], segments([adapters[i] for i in batch.rows]))
-            where = [(b, at - len(batch.prefix)) for b, i in enumerate(batch.rows) for at in reads[i]]
-            places += [offsets[i] + j for i in batch.rows for j in range(len(reads[i]))]
-            index = self._tensor(where).view(-1, 2)
-            pieces.append(out[index[:, 0], index[:, 1]])
-        return torch.cat(pieces)[self._tensor(places).argsort()]
+        for piece in pieces(rows, adapters, self.chunk_tokens):
+            depth = self.depth
+            states = self._trunk_states(piece) if depth else None
+            with self.pack.rows(*piece.owners):
+                out = self._run_piece(piece, depth, len(self._layers), states)
+            where: list[int] = []
+            for i, start in zip(piece.members, piece.starts, strict=True):
+                if i >= 0:
+                    where += [start + at - rows[i].prefix for at in reads[i]]
+                    places += range(offsets[i], offsets[i + 1])
+            found.append(out[self._tensor(where)])
+        return torch.cat(found)[self._tensor(places).argsort()]
 
-    def _encode(self, batch: Batch, rows: Sequence[Row], owners: Sequence[Segment]) -> Tensor:
-        """Final hidden states [B, width, H] of a batch."""
-        prefix, depth, layers = batch.prefix, self.depth, len(self._layers)
-        states = self._trunk_states(rows, prefix, batch.width) if depth else None
-        ids, positions, layout = self._laid_out(rows, len(prefix), batch.width)
-        layout.prefix = self._prefix(prefix, owners, depth, layers)
-        with self.pack.rows(*owners):
-            return self._run(ids, positions, layout, depth, layers, states)
+    def _encode_plainly(
+        self, rows: Sequence[Row], reads: Sequence[Tokens], adapters: Sequence[Adapter | None]
+    ) -> Tensor:
+        """`encode` for families whose attention cannot be replaced: whole rows through the whole model, in batches of
+        equal padded length."""
+        rows, reads, adapters = without_trees(rows, reads, adapters)
+        widths: dict[int, list[int]] = {}
+        for i, row in enumerate(rows):
+            widths.setdefault(padded(len(row.tokens)), []).append(i)
+        found: dict[int, Tensor] = {}
+        for width, group in widths.items():
+            for members in parts(group, adapters, width, self.chunk_tokens):
+                ids, positions = fill([rows[i].tokens for i in members], [0] * len(members), width)
+                self._check_length(positions)
+                with self.pack.rows(*segments([adapters[i] for i in members])):
+                    out = self._run(ids.to(self.base.device), None, Layout(), 0, len(self._layers), None)
+                found |= {i: out[b, self._tensor(reads[i])] for b, i in enumerate(members)}
+        return torch.cat([found[i] for i in range(len(rows))])
+
+    def _run_piece(self, piece: Piece, start: int, stop: int, states: Tensor | None) -> Tensor:
+        """States [T, H] of a flat sequence after layer stop-1."""
+        self._check_length(piece.positions)
+        device = self.base.device
+        layout = Layout([block.to(device) for block in piece.blocks])
+        ids, positions = (t[None].to(device, non_blocking=True) for t in (piece.ids, piece.positions))
+        return self._run(ids, positions, layout, start, stop, None if states is None else states[None])[0]
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=torch.long).to(self.base.device, non_blocking=True)
-
-    def _laid_out(self, rows: Sequence[Row], prefix: int, width: int) -> tuple[Tensor, Tensor, Layout]:
-        """Ids, positions and layout on the device."""
-        ids, positions, layout = lay_out(rows, prefix, width)
-        self._check_length(positions)
-        device = self.base.device
-        layout.allowed, layout.distance = (cast(Tensor, t).to(device) for t in (layout.allowed, layout.distance))
-        return ids.to(device, non_blocking=True), positions.to(device, non_blocking=True), layout
 
     def _check_length(self, positions: Tensor) -> None:
         longest = int(positions.max()) + 1
@@ -233,55 +247,21 @@ class Engine:
                 "shorten it (history=false does), or choose a model with a longer context",
             )
 
-    def _trunk_states(self, rows: Sequence[Row], prefix: Tokens, width: int) -> Tensor:
-        """States [B, width, H] as they enter the lowest adapted layer; computed once per distinct row."""
-        found: dict[Row, Tensor] = {row: self._trunk.get(row) for row in rows}
-        missing = [row for row, state in found.items() if state is None]
-        if missing:
-            with torch.no_grad():
-                ids, positions, layout = self._laid_out(missing, len(prefix), width)
-                layout.prefix = self._trunk_prefix(prefix)[0] if prefix else {}
-                self.counters.trunk_tokens += ids.numel()
-                states = self._run(ids, positions, layout, 0, self._depth, None)
-            for row, state in zip(missing, states, strict=True):
-                found[row] = state.clone()  # a clone: a view would keep the whole batch alive in the cache
-                self._trunk.put(row, found[row], state.numel() * state.element_size())
-        return torch.stack([found[row] for row in rows])
-
-    def _trunk_prefix(self, prefix: Tokens) -> tuple[dict[int, KeysValues], Tensor]:
-        """Keys and values of the frozen layers over the prefix, and its states above them."""
-        cached = self._trunk.get(prefix)
-        if cached is None:
-            with torch.no_grad():
-                record: dict[int, KeysValues] = {}
-                states = self._run_prefix(prefix, 1, record, 0, self._depth, None)
-            cached = (record, states)
-            size = sum(t.numel() * t.element_size() for pair in record.values() for t in pair)
-            self._trunk.put(prefix, cached, size + states.numel() * states.element_size())
-        return cast("tuple[dict[int, KeysValues], Tensor]", cached)
-
-    def _run_prefix(
-        self, prefix: Tokens, copies: int, record: dict[int, KeysValues], start: int, stop: int, states: Tensor | None
-    ) -> Tensor:
-        ids, positions, layout = self._laid_out([Row(prefix)] * copies, 0, padded(len(prefix)))
-        layout.record = record
-        out = self._run(ids, positions, layout, start, stop, states)
-        for layer, (k, v) in record.items():
-            record[layer] = (k[:, :, : len(prefix)], v[:, :, : len(prefix)])
-        return out
-
-    def _prefix(self, prefix: Tokens, owners: Sequence[Segment], depth: int, layers: int) -> dict[int, KeysValues]:
-        """Keys and values of the adapted layers over the prefix, once per adapter, handed to that adapter's rows."""
-        if not prefix:
-            return {}
-        states = self._trunk_prefix(prefix)[1].expand(len(owners), -1, -1) if depth else None
-        record: dict[int, KeysValues] = {}
-        with self.pack.rows(*((adapter, 1) for adapter, _ in owners)):
-            self._run_prefix(prefix, len(owners), record, depth, layers, states)
-        if len(owners) == 1:
-            return record
-        owner = self._tensor([n for n, (_, count) in enumerate(owners) for _ in range(count)])
-        return {layer: (k[owner], v[owner]) for layer, (k, v) in record.items()}
+    def _trunk_states(self, piece: Piece) -> Tensor:
+        """States [T, H] as they enter the lowest adapted layer; computed once per distinct row and prefix."""
+        known: dict[Row, Tensor] = {row: self._trunk.get(row) for row in piece.units}
+        missing = [row for row, state in known.items() if state is None]
+        with torch.no_grad():
+            for part in pieces(missing, [None] * len(missing), self.chunk_tokens):
+                states = self._run_piece(part, 0, self._depth, None)
+                self.counters.trunk_tokens += len(part.ids)
+                for row, start in zip(part.units, part.starts, strict=True):
+                    # a clone: a view would keep the whole piece alive in the cache
+                    known[row] = states[start : start + len(row.tokens) - row.prefix].clone()
+                    self._trunk.put(row, known[row], known[row].numel() * known[row].element_size())
+            filling = len(piece.ids) - sum(len(known[row]) for row in piece.units)
+            ordered = [known[row] for row in piece.units]
+            return torch.cat([*ordered, ordered[0].new_zeros(filling, ordered[0].shape[1])])
 
     # ---- conversations ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ludora.models.adapters import Adapter, Segment
-from ludora.models.attention import Layout
+from ludora.models.attention import Block
 
 Tokens = tuple[int, ...]
 BLOCK = 16  # lengths, and the rows of a decoding step, are filled up to multiples of this (see `engine`)
@@ -28,28 +28,124 @@ class Row:
     tree: Tokens = ()
 
 
-@dataclass(slots=True)
-class Batch:
-    """The numbers of rows of one prefix and one padded length `width` (prefix not counted), sorted by adapter."""
-
-    rows: list[int]
-    prefix: Tokens
-    width: int
-
-
 def padded(length: int) -> int:
     """The multiple of BLOCK that `length` is filled up to."""
     return -(-length // BLOCK) * BLOCK
 
 
-def batches(rows: Sequence[Row], adapters: Sequence[Adapter | None], budget: int) -> Iterator[Batch]:
-    """Rows of one prefix and padded length together, sorted by adapter, at most `budget` tokens or one row."""
-    groups: dict[tuple[Tokens, int], list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault((row.tokens[: row.prefix], padded(len(row.tokens) - row.prefix)), []).append(i)
-    for (prefix, width), members in groups.items():
-        for part in parts(members, adapters, width, budget):
-            yield Batch(part, prefix, width)
+@dataclass(slots=True)
+class Piece:
+    """Rows and shared prefixes laid end to end in one flat sequence, none of them padded; only its end is filled up.
+
+    Attributes:
+        units: what stands there, in order: the prefix of each (adapter, prefix), then its rows.
+        starts: per unit the flat index of its first own token.
+        members: the numbers of the given rows among the units; -1 for a prefix.
+        ids, positions: [length] each.
+        blocks: who attends to what.
+        owners: adapters by counts of tokens.
+    """
+
+    units: list[Row]
+    starts: list[int]
+    members: list[int]
+    ids: Tensor
+    positions: Tensor
+    blocks: list[Block]
+    owners: list[Segment]
+
+
+def pieces(rows: Sequence[Row], adapters: Sequence[Adapter | None], budget: int) -> Iterator[Piece]:
+    """Rows of the same adapter and prefix side by side, at most about `budget` tokens a piece (but at least a row)."""
+    rank = {id(a): n for n, a in enumerate(dict.fromkeys(adapters))}
+    order = sorted(range(len(rows)), key=lambda i: (rank[id(adapters[i])], rows[i].tokens[: rows[i].prefix]))
+    part: list[int] = []
+    size = 0
+    for i in order:
+        own = len(rows[i].tokens) - rows[i].prefix
+        if part and size + own > budget:
+            yield _piece(part, rows, adapters)
+            part, size = [], 0
+        part.append(i)
+        size += own
+    if part:
+        yield _piece(part, rows, adapters)
+
+
+def _piece(order: list[int], rows: Sequence[Row], adapters: Sequence[Adapter | None]) -> Piece:
+    units: list[Row] = []
+    starts: list[int] = []
+    members: list[int] = []
+    blocks: list[Block] = []
+    owners: list[Segment] = []
+    at = 0
+    groups: dict[tuple[int, Tokens], list[int]] = {}
+    for i in order:
+        groups.setdefault((id(adapters[i]), rows[i].tokens[: rows[i].prefix]), []).append(i)
+    for (_, prefix), group in groups.items():
+        adapter, before = adapters[group[0]], None
+        if prefix:
+            before = len(blocks)
+            blocks.append(block([Row(prefix)], 0, None))
+            units.append(Row(prefix))
+            members.append(-1)
+        blocks.append(block([rows[i] for i in group], len(prefix), before))
+        units += [rows[i] for i in group]
+        members += group
+        owners.append((adapter, sum(b.count for b in blocks[-1 if before is None else -2 :])))
+    for row in units:
+        starts.append(at)
+        at += len(row.tokens) - row.prefix
+    filling = _filled(at) - at
+    ids = torch.tensor([t for row in units for t in row.tokens[row.prefix :]] + [0] * filling)
+    positions = torch.cat([_positions(row) for row in units] + [ids.new_zeros(filling)])
+    return Piece(units, starts, members, ids, positions, blocks, [*owners, (None, filling)] if filling else owners)
+
+
+def _positions(row: Row) -> Tensor:
+    """Positions of a row's own tokens: those of a tree count from the last token before it."""
+    out = torch.arange(row.prefix, len(row.tokens))
+    if row.tree:
+        out[-len(row.tree) :] = len(row.tokens) - len(row.tree) - 1 + torch.tensor(depths(row.tree))
+    return out
+
+
+def _filled(length: int) -> int:
+    """Lengths come in steps of about an eighth. A matrix kernel is prepared once for every shape that it meets, which
+    takes milliseconds: a few shapes must serve all batches."""
+    step = max(BLOCK, 1 << max(0, length.bit_length() - 3))
+    return -(-length // step) * step
+
+
+def block(rows: Sequence[Row], prefix: int, before: int | None) -> Block:
+    """How rows that stand end to end see each other and the prefix.
+
+    Causal over prefix and row; a token of a tree sees the tokens before the tree and its own ancestors.
+    """
+    lengths = [len(row.tokens) - prefix for row in rows]
+    width = padded(max(lengths))
+    count = len(rows) if len(rows) < 8 else -(-len(rows) // 8) * 8  # few shapes, as in `_filled`
+    index = torch.zeros(count, width, dtype=torch.long)
+    where = []
+    at = 0
+    for b, length in enumerate(lengths):
+        index[b, :length] = torch.arange(at, at + length)
+        where.append(torch.arange(b * width, b * width + length))
+        at += length
+    positions = torch.arange(prefix, prefix + width)
+    distance = (positions[:, None] - torch.arange(prefix + width))[None]
+    allowed = distance >= 0
+    if any(row.tree for row in rows):
+        allowed = allowed.repeat(count, 1, 1)
+        grid = positions.repeat(count, 1)
+        for b, row in enumerate(rows):
+            if row.tree:
+                first, stop = lengths[b] - len(row.tree), lengths[b]
+                grid[b, :stop] = _positions(Row(row.tokens, prefix, row.tree))
+                allowed[b, first:stop, prefix + first : prefix + stop] = _ancestors(row.tree)
+        shared = torch.arange(prefix).expand(count, -1)
+        distance = grid[:, :, None] - torch.cat([shared, grid], 1)[:, None, :]
+    return Block(at, index.view(-1), torch.cat(where), count, before, allowed, distance)
 
 
 def parts(members: list[int], adapters: Sequence[Adapter | None], width: int, budget: int) -> Iterator[list[int]]:
@@ -83,27 +179,6 @@ def fill(rows: Sequence[Tokens], starts: Sequence[int], width: int) -> tuple[Ten
         ids[b, : len(tokens)] = torch.tensor(tokens)
         positions[b, : len(tokens)] = torch.arange(start, start + len(tokens))
     return ids, positions
-
-
-def lay_out(rows: Sequence[Row], prefix: int, width: int) -> tuple[Tensor, Tensor, Layout]:
-    """Ids and positions [B, width] of what follows the prefix, and how these tokens see each other.
-
-    Causal over prefix and row; a token of a tree sees the tokens before the tree and its own ancestors.
-    """
-    ids, positions = fill([row.tokens[prefix:] for row in rows], [prefix] * len(rows), width)
-    distance = (torch.arange(prefix, prefix + width)[:, None] - torch.arange(prefix + width))[None]
-    allowed = distance >= 0
-    if any(row.tree for row in rows):
-        allowed = allowed.repeat(len(rows), 1, 1)
-        for b, row in enumerate(rows):
-            stop = len(row.tokens) - prefix
-            start = stop - len(row.tree)
-            if row.tree:
-                positions[b, start:stop] = prefix + start - 1 + torch.tensor(depths(row.tree))
-                allowed[b, start:stop, prefix + start : prefix + stop] = _ancestors(row.tree)
-        before = torch.arange(prefix).expand(len(rows), -1)
-        distance = positions[:, :, None] - torch.cat([before, positions], 1)[:, None, :]
-    return ids, positions, Layout(allowed=allowed, distance=distance)
 
 
 def depths(tree: Tokens) -> list[int]:
