@@ -1,11 +1,11 @@
 """Run by test_resume.py in a process of its own: trains in forked children and kills them where it is told to.
 
-Reads one JSON order per line, {"run": FOLDER, "config": {...}, "die": WHERE or null, "step": N or null}, and answers each
-with the child's exit code (-9 after a SIGKILL). Forking saves importing torch for every child; nothing has been
+Reads one JSON order per line, {"run": FOLDER, "config": {...}, "die": WHERE or null, "step": N or null}, and answers
+each with the child's exit code (-9 after a SIGKILL). Forking saves importing torch for every child; nothing has been
 computed before the fork, so a child starts as a fresh process does.
 
-WHERE is `NAME:k`, before the k-th call of one of HOOKS in that child; `after:SECONDS`; or `tmp:k`, as soon as an outside
-observer sees the k-th unfinished checkpoint folder.
+WHERE is `NAME:k`, before the k-th call of one of HOOKS in that child; `after:SECONDS`; or `tmp:k`, as soon as an
+outside observer sees the k-th unfinished checkpoint folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure  # noqa: F401 - so that no child has to import it
+import matplotlib.figure  # noqa: F401 - here, so that no child has to import it
+import peft  # noqa: F401
 from rich.console import Console
 
 from ludora.evals import plots, report  # noqa: F401
@@ -83,6 +84,7 @@ def kill_in_a_save(child: int, checkpoints: Path, k: int) -> None:
                 seen.add((path.name, path.stat().st_ino))
             except FileNotFoundError:
                 continue
+        time.sleep(0.0002)
         if len(seen) >= k:
             os.kill(child, signal.SIGKILL)
             return

@@ -36,7 +36,7 @@ CONFIG: dict[str, Any] = {
     "kl_target": 0.02,
     "learning_rate": 1e-3,
     "schedule": "linear",
-    "games_per_update": 12,
+    "games_per_update": 10,
     "minibatch": 8,
     "updates": 9,
     "save_every": 2,
@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
     "value_hidden": 16,
     "value_steps": 4,
     "rank": 4,
+    "layers": "top:2",
 }
 TIMING = {"seconds_rollout", "seconds_update", "tokens_per_second", "decisions_per_second", "time"}
 # how often a token was computed tells whether caches were cold, as they are after a resume

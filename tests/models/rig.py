@@ -97,5 +97,6 @@ def plain_logits(model: Any, texts: Sequence[Tokens]) -> list[Tensor]:
 def close(one: Tensor, other: Tensor, tolerance: float = 2e-5) -> None:
     """Equal within `tolerance` of the larger one's largest entry: fp32 sums in another order, over a few layers."""
     assert one.shape == other.shape
+    one, other = one.detach(), other.detach()
     scale = max(float(other.abs().max()), 1e-9)
     assert float((one - other).abs().max()) <= tolerance * scale, float((one - other).abs().max()) / scale

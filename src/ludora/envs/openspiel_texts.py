@@ -31,9 +31,8 @@ class GameText:
 # --- Kuhn poker: the string is the card's number and the moves so far, for example "2pb" ---
 
 _KUHN_RULES = (
-    "Kuhn poker, two players. The deck is jack, queen, king; king is high. Each player antes 1 chip and gets one "
-    "card. Players check or bet 1 chip; only one bet is allowed, and the other player then calls or folds. After a "
-    "call or two checks the higher card wins the pot. Folding gives the pot away."
+    "Kuhn poker, two players, one jack, one queen, one king; king is high. Ante 1 chip, get one card. Check or bet 1 "
+    "chip; only one bet is allowed, and the other player calls or folds. The higher card wins the pot."
 )
 _KUHN_STORY = {
     "": "You act first. Bets: none. Pot 2.",
@@ -55,10 +54,9 @@ def _kuhn_names(text: str, actions: Sequence[int]) -> tuple[str, ...]:
 # --- Leduc poker: "[Observer: 0][Private: 0][Round 2][Player: 0][Pot: 4][Money: 98 98][Public: 4][Round1: 2 1]..." ---
 
 _LEDUC_RULES = (
-    "Leduc poker, two players. The deck is two jacks, two queens, two kings; king is high. Each antes 1 chip "
-    "and gets a card. Betting round one; then a public card; then round two, the same player acting first. A raise "
-    "adds 2 chips in round one, 4 in round two; two raises at most per round. Pairing the public card wins the pot, "
-    "else the higher card; equal ranks split it. Folding gives it away."
+    "Leduc poker, two players, two jacks, two queens, two kings; king is high. Ante 1 chip, get one card, bet; then a "
+    "public card, bet again, the same player first. Raises are 2 chips in round one, 4 in round two, at most two per "
+    "round. A pair with the public card wins, else the higher card; equal ranks split."
 )
 _RAISE = 2
 

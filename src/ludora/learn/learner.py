@@ -83,10 +83,10 @@ class Learner:
 
     def load_tensors(self, tensors: dict[str, dict[str, Tensor]]) -> None:
         self.adapter.load_tensors(tensors["adapter"])
-        self.actor_optimizer.load_tensors(tensors["actor_optimizer"])
+        self.actor_optimizer.load_tensors(tensors.get("actor_optimizer", {}))  # no moments before the first step
         with torch.no_grad():
             self.critic.flat.copy_(tensors["critic"]["flat"])
-        self.critic_optimizer.load_tensors(tensors["critic_optimizer"])
+        self.critic_optimizer.load_tensors(tensors.get("critic_optimizer", {}))
 
     def state(self) -> dict[str, Any]:
         """All that is not a tensor."""

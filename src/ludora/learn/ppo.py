@@ -240,7 +240,7 @@ def _evaluate(measure: Measure, at: Progress, log: RunLog) -> dict[str, float]:
 def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> None:
     """A checkpoint of everything, and the best one kept aside."""
     tensors = learner.tensors() | opponents.tensors(learner)
-    files = {f"{name}.safetensors": pack_tensors(values) for name, values in tensors.items()}
+    files = {f"{name}.safetensors": pack_tensors(values) for name, values in tensors.items() if values}
     state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state()}
     files["state.json"] = json.dumps(state, sort_keys=True).encode()
     run.save_checkpoint(at.update, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from safetensors.torch import load, save
@@ -10,7 +11,21 @@ from torch import Tensor
 
 def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A safetensors file holding the tensors; the same tensors always give the same bytes."""
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata or {}))
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return _canonical(save(plain, dict(metadata or {})))
+
+
+def _canonical(data: bytes) -> bytes:
+    """safetensors writes the metadata in an order that changes from call to call: here it is sorted.
+
+    A file is 8 bytes of length, a header in JSON, and the numbers, whose offsets count from the header's end.
+    """
+    stop = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:stop])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[stop:]
 
 
 def unpack_tensors(data: bytes) -> dict[str, Tensor]:

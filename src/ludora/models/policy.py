@@ -20,6 +20,8 @@ from ludora.models.engine import Engine
 from ludora.models.rows import Row
 from ludora.models.trie import Tokens, plan_choices
 
+PIECE = 1 << 25  # logits computed at a time: 128 MiB
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -169,7 +171,7 @@ class Policy:
         hidden = self.engine.encode(rows, reads, adapters)
         tokens = self._long([t for a in answers for t in a.tokens])
         pieces = []
-        step = max(1, (1 << 25) // self._head.weight.shape[0])  # bounds the fp32 logits to 128 MiB a piece ...
+        step = max(1, PIECE // self._head.weight.shape[0])  # fp32 logits are never held all at once ...
         for start in range(0, len(tokens), step):
             piece = hidden[start : start + step], tokens[start : start + step]
             if len(tokens) > step and torch.is_grad_enabled():  # ... which the backward pass makes again
