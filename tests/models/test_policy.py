@@ -30,7 +30,7 @@ CHOICES: tuple[Tokens, ...] = ((10,), (10, 11), (10, 11, 12), (10, 11, 13, 14), 
 
 
 def _plainly(logits: Any, query: Query, end: int = END) -> Tensor:
-    """Brute force: at every step of every action the whole vocabulary's softmax, restricted to what is allowed there."""
+    """Brute force: at every step of an action the whole vocabulary's softmax, restricted to what is allowed there."""
     out = []
     for choice in query.choices:
         scores = logits(query.prompt + choice)[len(query.prompt) - 1 :]

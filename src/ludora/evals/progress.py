@@ -15,12 +15,14 @@ from ludora.types import Outcome, Spec, Task
 class Measure:
     """Measures one player against fixed opponents, the same way every time.
 
-    Exact where the game's tree is small and every opponent's distribution is known: expected value against the mixture of
-    opponents (mean over seats), and NashConv. Otherwise `games` games with the same seeds each time, every seat equally
-    often. Without fixed opponents (self-play) in a large game, against a uniform random player.
+    Exact where the game's tree is small and every opponent's distribution is known: expected value against the mixture
+    of opponents (mean over seats), and NashConv. Otherwise `games` games with the same seeds each time, every seat
+    equally often. Without fixed opponents (self-play) in a large game, against a uniform random player.
     """
 
-    def __init__(self, spec: Spec, player: Player, opponents: Sequence[tuple[Player, float]], games: int, seed: int) -> None:
+    def __init__(
+        self, spec: Spec, player: Player, opponents: Sequence[tuple[Player, float]], games: int, seed: int
+    ) -> None:
         self.spec, self.player, self.games, self.seed = spec, player, games, seed
         total = sum(weight for _, weight in opponents)
         self.opponents = [(opponent, weight / total) for opponent, weight in opponents]

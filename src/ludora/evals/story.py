@@ -21,7 +21,8 @@ FILES = ("config.json", "metrics.jsonl", "events.jsonl", "evaluation.json", "rep
 @dataclass(frozen=True, slots=True)
 class Headline:
     """One figure before and after training, and the best possible one. `way` is the share of the way between
-    them, 0..1, where all three are known."""
+    them, 0..1, where all three are known.
+    """
 
     label: str
     before: float | None

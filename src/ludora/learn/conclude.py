@@ -25,11 +25,13 @@ class Ending:
     report: str
 
 
-def conclude(run: Run, studio: Studio, learner: Learner, spec: Spec, fixed: list[tuple[Player, float]], games: int) -> Ending:
+def conclude(
+    run: Run, studio: Studio, learner: Learner, spec: Spec, fixed: list[tuple[Player, float]], games: int
+) -> Ending:
     """Write the learner as the run's adapter, evaluate it against where it started, and write the report.
 
-    The opponent is the heaviest of the fixed ones; after pure self-play, a uniform random player (and NashConv, where the
-    game is small, says what that cannot).
+    The opponent is the heaviest of the fixed ones; after pure self-play, a uniform random player (and NashConv, where
+    the game is small, says what that cannot).
     """
     run.write_adapter(adapter_files(learner.adapter, studio.base))
     start = learner.reference

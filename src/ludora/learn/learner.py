@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ludora.settings import PPOConfig
 from ludora.errors import TrainingFailed
 from ludora.learn import maths
 from ludora.learn.credit import Baselines, Decision
@@ -23,6 +22,7 @@ from ludora.models.adapters import Adapter, SlotOptimizer
 from ludora.models.policy import Answer, Policy, Query
 from ludora.players.model import ModelPlayer
 from ludora.rng import generator, stream
+from ludora.settings import PPOConfig
 
 # the largest difference of one action's log-probability between sampling and training, by dtype of the base: rows are
 # padded alike in both, so the same numbers are expected; fp32 kernels on a CPU block by batch size
@@ -67,7 +67,17 @@ class Learner:
         )
         baselines = Baselines(config.ema_decay) if config.baseline == "ema" else None
         return cls(
-            config, policy, player, adapter, reference, critic, actor, values, baselines, config.kl_coef, config.entropy_coef
+            config,
+            policy,
+            player,
+            adapter,
+            reference,
+            critic,
+            actor,
+            values,
+            baselines,
+            config.kl_coef,
+            config.entropy_coef,
         )
 
     # ---- checkpoint ------------------------------------------------------------------------------------------------
@@ -185,14 +195,17 @@ class Learner:
         self.skipped_in_a_row = 0 if math.isfinite(norm) else self.skipped_in_a_row + 1
         if self.skipped_in_a_row >= MAX_SKIPPED:
             raise TrainingFailed(
-                f"{MAX_SKIPPED} steps in a row had gradients that are not finite", "lower learning_rate, or resume earlier"
+                f"{MAX_SKIPPED} steps in a row had gradients that are not finite",
+                "lower learning_rate, or resume earlier",
             )
         seen.add("grad_norm", norm if math.isfinite(norm) else 0.0, 1.0)
         sums.merge(seen)
         return seen.means().get("kl_old", 0.0)
 
-    def _piece(self, batch: list[Decision], keys: list[Query | Answer], parts: int, sums: _Sums, check_gap: bool) -> None:
-        """Loss and gradients of some decisions; `parts` is the mini-batch's number of ratios, which all pieces share."""
+    def _piece(
+        self, batch: list[Decision], keys: list[Query | Answer], parts: int, sums: _Sums, check_gap: bool
+    ) -> None:
+        """Loss and gradients of some decisions; `parts` counts the ratios of the whole mini-batch."""
         config = self.config
         now = self._look(batch, keys)
         losses, clipped = maths.clipped_policy_loss(now.new, now.old, now.advantage[:, None], config.clip)
@@ -318,7 +331,7 @@ class _Sums:
 
 
 def _minibatches(decisions: Sequence[Decision], size: int, order: Any) -> Iterator[list[Decision]]:
-    """Decisions in random order, those of one key together: a prompt is computed once per epoch, however often it came up."""
+    """Decisions in random order, those of one key together: a prompt is computed once per epoch."""
     groups: dict[Query | Answer, list[Decision]] = {}
     for d in decisions:
         groups.setdefault(d.key, []).append(d)

@@ -1,7 +1,7 @@
 """Multi-turn PPO, top to bottom: resume or start, play, credit, improve, log, evaluate, save.
 
-An update's randomness is a function of (seed, update), so the checkpoint of an update holds no generator: its number, the
-learner's tensors and a handful of numbers give every later bit.
+An update's randomness is a function of (seed, update), so the checkpoint of an update holds no generator: its number,
+the learner's tensors and a handful of numbers give every later bit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ludora.settings import PPOConfig
 from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measure
@@ -31,6 +30,7 @@ from ludora.rng import stream
 from ludora.rollout import Finished, Game, collect
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
+from ludora.settings import PPOConfig
 from ludora.types import Outcome, Spec, Step, Task, Trajectory
 
 BROKEN_LIMIT = 0.5  # an update most of whose games broke is not learned from
@@ -61,21 +61,8 @@ def train(
     Raises:
         TrainingFailed: numbers are no longer finite, or environments keep breaking.
     """
-    spec = task_spec(config.task)
-    studio = Studio(config, log.say)
-    player, reference = studio.learner(config)
-    learner = Learner.create(config, player, reference)
-    opponents = Opponents(config, spec, studio, player)
-    measure = Measure(spec, player, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
-    at = _resume(run, learner, opponents, step, log)
-    log.event(
-        "start",
-        dtype=str(studio.base.dtype).removeprefix("torch."),
-        device=str(studio.base.device),
-        threads=studio.threads,
-        base=studio.base.fingerprint,
-        trainable=learner.adapter.parameters,
-    )
+    spec, studio, learner, opponents, measure, at = _begin(config, run, log, step)
+    player = learner.player
     if not run.steps:
         if config.evaluate_every:
             log.metrics(0, _evaluate(measure, at, log) | {"time": 0.0})
@@ -136,11 +123,13 @@ def _games(config: PPOConfig, spec: Spec, opponents: Opponents, player: Any, upd
 
 
 def _mine(finished: Sequence[Finished], player: Any) -> list[Trajectory]:
-    """The learner's trajectories: its own seat, or every seat in self-play. Broken games are data of the environment only."""
+    """The learner's trajectories: its own seat, or every seat in self-play. Broken games teach nothing."""
     broken = sum(bool(f.error) for f in finished)
     if broken > BROKEN_LIMIT * len(finished):
         first = next(f.error for f in finished if f.error)
-        raise TrainingFailed(f"{broken} of {len(finished)} games broke, the first with: {first}", "ludora check-env TASK")
+        raise TrainingFailed(
+            f"{broken} of {len(finished)} games broke, the first with: {first}", "ludora check-env TASK"
+        )
     return [t for f in finished for t in f.trajectories if f.game.seats[t.seat] is player]
 
 
@@ -155,7 +144,9 @@ def _key(learner: Learner, step: Step) -> Query | Answer:
 # ---- metrics -------------------------------------------------------------------------------------------------------
 
 
-def _rollout_metrics(finished: Sequence[Finished], mine: Sequence[Trajectory], decisions: Sequence[Decision]) -> dict[str, float]:
+def _rollout_metrics(
+    finished: Sequence[Finished], mine: Sequence[Trajectory], decisions: Sequence[Decision]
+) -> dict[str, float]:
     """Returns and outcomes of the learner, overall and by opponent and seat."""
     n = max(1, len(mine))
     steps = [step for t in mine for step in t.steps]
@@ -203,6 +194,28 @@ def _speed_metrics(
 # ---- beginning, end, checkpoints -----------------------------------------------------------------------------------
 
 
+def _begin(
+    config: PPOConfig, run: Run, log: RunLog, step: int | None
+) -> tuple[Spec, Studio, Learner, Opponents, Measure, Progress]:
+    """Everything a run works with, at the state of its checkpoint if it has one."""
+    spec = task_spec(config.task)
+    studio = Studio(config, log.say)
+    player, reference = studio.learner(config)
+    learner = Learner.create(config, player, reference)
+    opponents = Opponents(config, spec, studio, player)
+    measure = Measure(spec, player, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
+    at = _resume(run, learner, opponents, step, log)
+    log.event(
+        "start",
+        dtype=str(studio.base.dtype).removeprefix("torch."),
+        device=str(studio.base.device),
+        threads=studio.threads,
+        base=studio.base.fingerprint,
+        trainable=learner.adapter.parameters,
+    )
+    return spec, studio, learner, opponents, measure, at
+
+
 def _over(config: PPOConfig, at: Progress) -> str:
     """Why training is over, or nothing."""
     if at.update >= config.updates:
@@ -215,8 +228,9 @@ def _over(config: PPOConfig, at: Progress) -> str:
 
 
 def _read_clock(run: Run, at: Progress) -> None:
-    """Time is the one thing that a resumed run cannot repeat: what the clock said at the start of each update is kept beside
-    the checkpoints, and read again when an update is repeated."""
+    """Time is the one thing that a resumed run cannot repeat: what the clock said at the start of each update is kept
+    beside the checkpoints, and read again when an update is repeated.
+    """
     at.seconds = run.clock(at.update, at.seconds)
 
 

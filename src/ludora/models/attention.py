@@ -168,7 +168,13 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, kp: Tensor | None, vp: Tensor | None, how: tuple[Block, Tensor, float]
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        kp: Tensor | None,
+        vp: Tensor | None,
+        how: tuple[Block, Tensor, float],
     ) -> Tensor:
         """q [count, H, D]; k, v [count, G, D]; kp, vp [P, G, D] or None. Returns [count, H, D]."""
         block, bias, scale = how
@@ -235,13 +241,11 @@ def attend(
     return _blocks(layout.blocks, flat, scale, window, softcap)[None], None
 
 
-def _blocks(
-    blocks: list[Block], flat: list[Tensor], scale: float, window: int | None, softcap: float | None
-) -> Tensor:
+def _blocks(blocks: list[Block], flat: list[Tensor], scale: float, window: int | None, softcap: float | None) -> Tensor:
     """All blocks of a flat sequence, [T, H, D]; tokens that fill up its end get zeros."""
     counts = [block.count for block in blocks]
     filling = flat[0].shape[0] - sum(counts)
-    qs, ks, vs = (t.split([*counts, filling]) for t in flat)
+    qs, ks, vs = (torch.split(t, [*counts, filling]) for t in flat)
     parts = []
     for i, block in enumerate(blocks):
         kp, vp = (None, None) if block.before is None else (ks[block.before], vs[block.before])

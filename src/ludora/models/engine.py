@@ -213,7 +213,8 @@ class Engine:
         self, rows: Sequence[Row], reads: Sequence[Tokens], adapters: Sequence[Adapter | None]
     ) -> Tensor:
         """`encode` for families whose attention cannot be replaced: whole rows through the whole model, in batches of
-        equal padded length."""
+        equal padded length.
+        """
         rows, reads, adapters = without_trees(rows, reads, adapters)
         widths: dict[int, list[int]] = {}
         for i, row in enumerate(rows):

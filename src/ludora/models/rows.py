@@ -112,7 +112,8 @@ def _positions(row: Row) -> Tensor:
 
 def _filled(length: int) -> int:
     """Lengths come in steps of about an eighth. A matrix kernel is prepared once for every shape that it meets, which
-    takes milliseconds: a few shapes must serve all batches."""
+    takes milliseconds: a few shapes must serve all batches.
+    """
     step = max(BLOCK, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
 
