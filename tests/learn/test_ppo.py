@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from ludora.evals import exact
 from ludora.learn import ppo
 from ludora.learn.opponents import Opponents
 from ludora.players.bots import RandomPlayer
+from ludora.runs.log import RunLog
 from ludora.runs.store import Run
-from ludora.types import Move, Task
+from ludora.settings import PPOConfig
+from ludora.types import Move
 
 Train = Callable[..., Any]
 KUHN = task_spec("kuhn_poker")
@@ -43,7 +46,7 @@ def test_self_play_with_a_magnet_comes_nearer_to_nash(train: Train) -> None:
         updates=8, evaluate_every=8,
     )  # fmt: skip
     first, last = run.column("nash_conv")
-    assert first > 1.2 and last < 0.75 * first
+    assert first > 0.9 and last < 0.75 * first
     assert all(kl >= 0 for kl in run.column("kl_magnet")) and run.column("kl_magnet")[1] > 0
     assert run.column("return") == [0.0] * 8  # both seats are the learner's
     assert run.column("games") == [64.0 * n for n in range(1, 9)]
@@ -160,24 +163,30 @@ def test_the_seed_decides_everything_and_another_seed_another_run(train: Train) 
     assert rows[0] == rows[1] != rows[2]
 
 
-def test_an_interrupted_run_saves_and_says_where_it_stands(train: Train, tmp_path: Any) -> None:
-    run = train(updates=3)
-    config = ppo.PPOConfig(
-        **{k: v for k, v in json.loads((run.path / "config.json").read_text()).items() if k != "kind"}
-    )
-    asked = iter([False, False, True, True])
-    with Run.create(tmp_path, "stopped", config.to_json()) as folder, ppo.RunLog(folder) as log:
-        summary = ppo.train(config, folder, log, stop=lambda: next(asked, True))
-        assert summary["ended"] == "interrupted" and "adapter" not in summary
-        assert folder.steps[-1] == summary["updates"] < 3
-    with Run.open(tmp_path / "stopped") as folder, ppo.RunLog(folder) as log:
+def test_an_interrupted_run_saves_and_goes_on_to_the_same_end(train: Train, tmp_path: Path) -> None:
+    run = train(updates=3, save_every=100)
+    config = tiny_like(run)
+    with Run.create(tmp_path, "stopped", config.to_json()) as folder, RunLog(folder) as log:
+        summary = ppo.train(config, folder, log, stop=lambda: any(folder.rows("metrics.jsonl")))
+        assert summary["ended"] == "interrupted" and "adapter" not in summary and not folder.adapter.exists()
+        assert summary["updates"] == 1 and folder.steps == [0, 1]
+    with Run.open(tmp_path / "stopped") as folder, RunLog(folder) as log:
         assert ppo.train(config, folder, log)["ended"] == "updates"
-        assert (folder.adapter / "adapter_model.safetensors").read_bytes() == (
-            run.path / "adapter" / "adapter_model.safetensors"
-        ).read_bytes()
+        for file in folder.adapter.iterdir():
+            assert file.read_bytes() == (run.path / "adapter" / file.name).read_bytes()
 
 
-def test_tasks_are_what_reproduces_a_game(train: Train) -> None:
-    """The opponent drawn is in the task, so a game can be dealt and seated again from it alone."""
-    task = Task(KUHN, 3, 1, ("random",))
-    assert hash(task) == hash(Task(KUHN, 3, 1, ("random",)))
+def test_goes_back_to_the_step_that_was_asked_for(train: Train) -> None:
+    run = train(updates=3, save_every=1)
+    config, rows = tiny_like(run), run.rows
+    with Run.open(run.path) as folder, RunLog(folder) as log:
+        summary = ppo.train(config.model_copy(update={"updates": 2}), folder, log, step=1)
+        assert summary["updates"] == 2 and folder.steps == [1, 2]
+        again = list(folder.rows("metrics.jsonl"))
+    assert [row["step"] for row in again] == [1, 2] and again[1]["return"] == rows[1]["return"]
+
+
+def tiny_like(run: Any) -> PPOConfig:
+    """The config of a run."""
+    values = json.loads((run.path / "config.json").read_text())
+    return PPOConfig(**{key: value for key, value in values.items() if key != "kind"})

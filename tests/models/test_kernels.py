@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ludora.models.kernels import FastRMSNorm, grouped_attention, speed_up
 
-from .zoo import FAMILIES, base, prompt
+from tests.models.zoo import FAMILIES, base, prompt
 
 DTYPES = {"fp32": 1e-4, "bf16": 0.05}  # bound of the relative difference of logits and gradients
 WITHOUT = {"phi", "gpt2", "gpt_neo", "gpt_neox", "bloom"}  # these have LayerNorm

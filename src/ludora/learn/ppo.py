@@ -102,8 +102,10 @@ def train(
         if config.evaluate_every and (at.update % config.evaluate_every == 0 or _over(config, at)):
             metrics |= _evaluate(measure, at, log)
         log.metrics(at.update, metrics)
-        if at.update % config.save_every == 0 or at.best_update == at.update or _over(config, at) or stop():
+        if at.update % config.save_every == 0 or at.best_update == at.update:
             _save(run, learner, opponents, at)
+    if run.steps[-1] != at.update:
+        _save(run, learner, opponents, at)
     return _finish(run, studio, learner, opponents, at, log, over)
 
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from ludora.models.adapters import Adapter
 from ludora.models.cache import ByteLRU
 from ludora.models.engine import Engine
-from ludora.models.rows import Row
+from ludora.models.rows import BLOCK, Row
 from ludora.models.trie import Tokens, plan_choices
 
 PIECE = 1 << 25  # logits computed at a time: 128 MiB
@@ -59,6 +59,9 @@ class Policy:
 
     def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """fp32 logits [R, len(tokens)] (all of the vocabulary if None), divided by the temperature."""
+        rows = hidden.shape[0]
+        if rows < BLOCK:  # filled up like every batch of rows, so that one state alone gets the same bits
+            hidden = nn.functional.pad(hidden, (0, 0, 0, BLOCK - rows))
         weight: Tensor = self._head.weight
         bias: Tensor | None = self._head.bias
         if tokens is not None:
@@ -70,7 +73,7 @@ class Policy:
             out = out + bias.float()
         if self._softcap:
             out = self._softcap * torch.tanh(out / self._softcap)
-        return out / self.temperature if self.temperature != 1.0 else out
+        return (out / self.temperature if self.temperature != 1.0 else out)[:rows]
 
     # ---- choose ----------------------------------------------------------------------------------------------------
 
