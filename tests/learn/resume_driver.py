@@ -39,6 +39,7 @@ HOOKS: dict[str, tuple[Any, str]] = {
     "rename": (os, "rename"),
     "act": (ModelPlayer, "act"),
     "step": (SlotOptimizer, "step"),
+    "best": (Run, "mark_best"),
 }
 
 

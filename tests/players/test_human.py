@@ -100,7 +100,7 @@ def test_a_whole_game() -> None:
     human, out = person(*["1"] * 10)
     (finished,) = collect([Game(Task(task_spec("leduc_poker"), 3), (human, FirstLegal()))], make_env)
     assert finished.trajectories[0].player == "human"
-    assert out.getvalue().count("Leduc poker, two players.") == 1
+    assert out.getvalue().count("Leduc poker, two players") == 1
 
 
 def test_player_string() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A safetensors file holding the tensors; the same tensors always give the same bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return _canonical(save(plain, dict(metadata or {})))
+    return _canonical(save(plain, dict(metadata) if metadata else None))
 
 
 def _canonical(data: bytes) -> bytes:

@@ -26,6 +26,7 @@ from ludora.models.adapters import Adapter, AdapterPack, Segment
 from ludora.models.attention import History, Layout
 from ludora.models.cache import ByteLRU
 from ludora.models.families import decoder_layers, features, first_layer, is_linear
+from ludora.models.kernels import speed_up
 from ludora.models.load import Base, recompute
 from ludora.models.rows import Piece, Row, Tokens, block, fill, padded, parts, pieces, segments, without_trees
 
@@ -79,6 +80,8 @@ class Engine:
         self._layers_parent = base.model.get_submodule(path)
         self._layers = decoder_layers(base.model, base.family)
         self._context = getattr(base.model.config, "max_position_embeddings", None)
+        if base.device.type == "cpu":
+            speed_up(base.model)
         self._layer_flops = [2.0 * sum(_weights(layer)) for layer in self._layers]
         self._trunk = ByteLRU(cache_bytes)
         self._depth, self._depth_at = 0, -1

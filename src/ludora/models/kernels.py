@@ -1,8 +1,8 @@
 """Fewer passes over activations, for the CPU: the same mathematics as transformers' modules, the same rounding.
 
 A small model on a CPU with a matrix unit spends more time moving activations through memory than multiplying them, and
-every operation that autograd records is moved through once more in the backward pass. Both kernels together
-take a sixth off a training pass of the built-in model (`docs/log.md`).
+every operation that autograd records is moved through once more in the backward pass. See `docs/log.md` for
+what it measures to.
 """
 
 from __future__ import annotations
@@ -64,61 +64,6 @@ class FastRMSNorm(nn.Module):
         late = self.kind.late
         weight = cast(Tensor, self._scale) if late else self.weight
         return cast(Tensor, _RMSNorm.apply(hidden_states, weight, self.eps, late))  # type: ignore[no-untyped-call]
-
-
-class _Attention(torch.autograd.Function):
-    """softmax(q k^T scale + bias) v with grouped heads.
-
-    Scores and probabilities keep the tensors' dtype between operations and are fp32 within each: casting in between
-    would round at the same places, and doubles the memory they take.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        out, *kept = _grouped(q, k, v, bias, scale)
-        ctx.save_for_backward(*kept)
-        ctx.scale, ctx.shapes = scale, (q.shape, k.shape)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q2, k2, v2, p = ctx.saved_tensors
-        q_shape, k_shape = ctx.shapes
-        g = grad.reshape(q2.shape)
-        dv = torch.bmm(p.transpose(1, 2), g)
-        dp = torch.bmm(g, v2.transpose(1, 2))
-        ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
-        dq, dk = torch.bmm(ds, k2).mul_(ctx.scale), torch.bmm(ds.transpose(1, 2), q2)
-        return dq.view(q_shape), dk.view(k_shape), dv.view(k_shape), None, None
-
-
-def _grouped(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> tuple[Tensor, ...]:
-    """The result, and what its backward pass needs. The scale goes into q: exact where it is a power of two."""
-    B, H, T, D = q.shape
-    G, S = k.shape[1], k.shape[2]
-    q2 = q.reshape(B * G, H // G * T, D) * scale
-    k2, v2 = k.reshape(B * G, S, D), v.reshape(B * G, S, D)
-    scores = torch.bmm(q2, k2.transpose(1, 2))
-    if bias is not None:
-        scores.view(B, G, H // G, T, S).add_(bias.to(q.dtype))
-    p = torch.softmax(scores, -1)
-    return torch.bmm(p, v2).view(q.shape), q2, k2, v2, p
-
-
-def grouped_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Attention on the CPU, differentiable in q, k and v.
-
-    Args:
-        q: [B, H, T, D].
-        k, v: [B, G, S, D] with H a multiple of G.
-        bias: 0 or -inf, [1 or B, 1, 1, T, S]; None where all is seen.
-
-    Returns:
-        [B, H, T, D]
-    """
-    if not torch.is_grad_enabled():
-        return _grouped(q, k, v, bias, scale)[0]
-    return cast(Tensor, _Attention.apply(q, k, v, bias, scale))  # type: ignore[no-untyped-call]
 
 
 def speed_up(model: nn.Module) -> int:

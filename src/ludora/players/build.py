@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ludora.errors import InputError, nearest
@@ -91,6 +92,7 @@ class Studio:
         if config.adapter:
             reference = self.load(config.adapter)
             adapter = self.pack.copy(reference, "learner")
+            adapter.settings = replace(adapter.settings, dropout=config.dropout)  # how it learns, not what it is
         else:
             reference = None
             settings = LoraSettings(
@@ -128,9 +130,11 @@ def build_player(text: str, settings: ModelSettings, say: Callable[[str], None])
     if spec.name in ("self", "snapshots"):
         raise InputError(f"{spec.name} is an opponent for training only", "use adapter(runs/NAME/adapter)")
     if spec.name == "base":
+        if spec != Spec("base"):
+            raise InputError(f"{text!r}: base takes no options", "write base; --model chooses another model")
         return studio(_model_settings(settings), say).player("base", None)
     if spec.name == "adapter":
-        if len(spec.args) != 1 or spec.params:
+        if len(spec.args) != 1 or spec.params or spec.variant:
             raise InputError(f"{text!r} needs the adapter's folder and nothing else", "adapter(runs/NAME/adapter)")
         opened = studio(_model_settings(settings), say)
         return opened.player(str(spec), opened.load(str(spec.args[0])))
