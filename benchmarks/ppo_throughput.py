@@ -151,7 +151,9 @@ def no_repeats(options: argparse.Namespace, facts: dict[str, Any], batches: tupl
         "flops_share": rate / peak,
         "padding_share": median([row["padding_share"] for row in ours]),
         "distinct_share": median([row["distinct_prompts"] / row["decisions"] for row in ours]),
-        **{key: median([row[key] for row in ours]) for key in ("seconds_rollout", "seconds_critic", "seconds_training")},
+        **{
+            key: median([row[key] for row in ours]) for key in ("seconds_rollout", "seconds_critic", "seconds_training")
+        },
         "peak_rss_gb": max(row["peak_rss_gb"] for row in ours),
         "game": our_side.HEX,
     }
@@ -170,7 +172,9 @@ def main() -> None:
     parser.add_argument("--threads", default="auto", help="for both sides; auto leaves busy cores alone")
     parser.add_argument("--repeats", type=int, default=3, help="turns that the two sides take")
     parser.add_argument("--batch", type=int, default=32, help="decisions per padded batch of the plain way")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it runs; the figures mean nothing"
+    )
     options = parser.parse_args()
     if options.quick:
         options.repeats, options.batch = 1, 8
@@ -191,7 +195,10 @@ def main() -> None:
         "peak_rss_gb": poker.pop("peak_rss_gb"),
         "leduc": rounded(poker),
         "no_repeats": rounded(hexes),
-        "sampled_decisions": {"plain_rollout": batches[0] * options.batch, "plain_training": batches[1] * options.batch},
+        "sampled_decisions": {
+            "plain_rollout": batches[0] * options.batch,
+            "plain_training": batches[1] * options.batch,
+        },
         "repeats": options.repeats,
         "quick": options.quick,
         **facts,

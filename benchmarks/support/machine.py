@@ -85,6 +85,4 @@ def median(values: Sequence[float]) -> float:
 
 def rounded(values: dict[str, Any], digits: int = 4) -> dict[str, Any]:
     """Floats to so many significant digits, so that the line stays readable."""
-    return {
-        key: float(f"{value:.{digits}g}") if isinstance(value, float) else value for key, value in values.items()
-    }
+    return {key: float(f"{value:.{digits}g}") if isinstance(value, float) else value for key, value in values.items()}

@@ -12,8 +12,6 @@ import time
 from typing import Any
 
 import torch
-from support.machine import matmul_rate, peak_rss_gb
-from support.positions import turns_of
 
 from ludora.config import load_config, make
 from ludora.learn import ppo
@@ -26,6 +24,8 @@ from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
 from ludora.types import End, Outcome, Step, Task, Trajectory, Turn
+from support.machine import matmul_rate, peak_rss_gb
+from support.positions import turns_of
 
 HEX = "hex(board_size=5)"
 SETTINGS = ("layers", "rank", "alpha", "games_per_update", "epochs", "minibatch")

@@ -1,13 +1,13 @@
 """Every error a user can cause or meet. Each is one line, and says what to do about it.
 
-    LudoraError
-    ├── InputError          the input was wrong            exit code 2
-    │   └── ConfigError     a config key or value is wrong
-    ├── MissingExtra        an optional package is needed   exit code 2
-    ├── RunInUse            another process holds the run   exit code 2
-    ├── EnvBroken           an environment failed; its episode is dropped or retried, and counted
-    ├── DamagedCheckpoint   a checkpoint's hashes do not match its manifest
-    └── TrainingFailed      training cannot go on (numbers are no longer finite, ...)  exit code 1
+LudoraError
+├── InputError          the input was wrong            exit code 2
+│   └── ConfigError     a config key or value is wrong
+├── MissingExtra        an optional package is needed   exit code 2
+├── RunInUse            another process holds the run   exit code 2
+├── EnvBroken           an environment failed; its episode is dropped or retried, and counted
+├── DamagedCheckpoint   a checkpoint's hashes do not match its manifest
+└── TrainingFailed      training cannot go on (numbers are no longer finite, ...)  exit code 1
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""The fast kernels give what the plain composition gives, forwards and backwards, for every family."""
+"""The fast norms give what a family's own give, forwards and backwards, for every family."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from tests.models.zoo import FAMILIES, base, prompt
 from torch import Tensor, nn
 
-from ludora.models.kernels import FastRMSNorm, grouped_attention, speed_up
-
-from tests.models.zoo import FAMILIES, base, prompt
+from ludora.models.kernels import FastRMSNorm, speed_up
 
 DTYPES = {"fp32": 1e-4, "bf16": 0.05}  # bound of the relative difference of logits and gradients
 WITHOUT = {"phi", "gpt2", "gpt_neo", "gpt_neox", "bloom"}  # these have LayerNorm
@@ -61,29 +60,3 @@ def test_a_norm_that_is_trained_or_unknown_stays() -> None:
         parameter.requires_grad_(True)
     assert speed_up(trained) == 0
     assert speed_up(nn.Sequential(OddRMSNorm())) == 0
-
-
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    scores = q @ k.transpose(2, 3) * scale
-    return torch.softmax(scores if bias is None else scores + bias[:, 0], -1) @ v
-
-
-@pytest.mark.parametrize("scale", [0.125, 0.3])
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01)])
-def test_attention_is_the_plain_one(dtype: torch.dtype, bound: float, masked: bool, scale: float) -> None:
-    draw = torch.Generator().manual_seed(1)
-    q, k, v = (torch.randn(3, heads, n, 16, generator=draw).to(dtype) for heads, n in ((6, 10), (2, 24), (2, 24)))
-    bias = torch.full((10, 24), float("-inf")).triu(15)[None, None, None] if masked else None
-    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-    exact = [x.double().requires_grad_() for x in (q, k, v)]
-    out = grouped_attention(leaves[0], leaves[1], leaves[2], bias, scale)
-    wanted = plain_attention(exact[0], exact[1], exact[2], None if bias is None else bias.double(), scale)
-    grad = torch.randn(out.shape, generator=draw).to(dtype)
-    assert difference(out.detach(), wanted.detach()) <= bound
-    pairs = zip(torch.autograd.grad(out, leaves, grad), torch.autograd.grad(wanted, exact, grad.double()), strict=True)
-    assert all(difference(found, expected) <= bound for found, expected in pairs)
-    with torch.no_grad():
-        assert torch.equal(grouped_attention(q, k, v, bias, scale), out)
