@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from support.machine import emit, median, peak_rss_gb, rounded, say, settle
+from support.plain import Plain
 
 from ludora.config import make
 from ludora.models.generate import Sampler, Talk
@@ -116,21 +117,44 @@ def run(options: argparse.Namespace, facts: dict[str, Any]) -> dict[str, Any]:
     early = medians([turns[turn] for turn in range(EARLY, EARLY + 3)])
     late = medians([turns[turn] for turn in range(options.turns - 1, options.turns + 2)])
     tokens = len(conversations.talks[0].tokens)
+    cache = conversations.talks[0].history.bytes / 2**20
     again, alone = zip(*(_again(conversations, turn) for turn in range(options.repeats)), strict=True)
+    generate = generated(options, facts, [talk.tokens[: tokens - options.sampled] for talk in conversations.talks])
+    say(f"transformers' generate: {generate:.2f} s")
     return {
         "turn_ratio": late["all"] / early["all"],
         "ratio": min(again) / late["all"],
+        "ratio_generate": generate / late["all"],
         "ratio_per_token": options.sampled * min(alone) / late["all"],
         f"seconds_turn_{EARLY}": early["all"],
         f"seconds_turn_{options.turns}": late["all"],
         "seconds_reencoding": min(again),
         "seconds_history_alone": min(alone),
+        "seconds_generate": generate,
         "parts_early": rounded(early),
         "parts_late": rounded(late),
         "tokens_late": tokens,
         "tokens_per_second": options.batch * options.sampled / late["all"],
-        "cache_mb_per_conversation": conversations.talks[0].history.bytes / 2**20,
+        "cache_mb_per_conversation": cache,
     }
+
+
+def generated(options: argparse.Namespace, facts: dict[str, Any], prompts: list[tuple[int, ...]]) -> float:
+    """Seconds that PEFT and transformers' own `generate` take for the same turn, the history in the prompt."""
+    plain = Plain(options.model, facts["dtype"], layers="all", rank=8, alpha=16.0, batch=options.batch)
+    ids = torch.tensor(prompts)
+    start = time.perf_counter()
+    out = plain.model.eval().generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=True,
+        top_k=0,
+        min_new_tokens=options.sampled,
+        max_new_tokens=options.sampled,
+        pad_token_id=plain.tokenizer.pad_token_id,
+    )
+    assert out.shape[1] == ids.shape[1] + options.sampled
+    return time.perf_counter() - start
 
 
 def _again(conversations: Conversations, turn: int) -> tuple[float, float]:
@@ -143,8 +167,9 @@ def _again(conversations: Conversations, turn: int) -> tuple[float, float]:
 HOW = (
     "turn_ratio: a late turn over an early one, keys and values of the whole conversation kept; ratio: the same late turn "
     "when its whole history is encoded again once and then decoded with a cache, over the kept one; ratio_per_token: "
-    "when it is encoded again for every sampled token (extrapolated from one), as without any cache. A turn hears and "
-    "samples so many tokens in each conversation of the batch; lengths are forced"
+    "when it is encoded again for every sampled token (extrapolated from one), as without any cache; ratio_generate: when "
+    "PEFT and transformers' generate are given the history as a prompt, equal lengths, no padding. A turn hears and samples "
+    "so many tokens in each conversation of the batch; lengths are forced"
 )
 
 

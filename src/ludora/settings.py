@@ -194,6 +194,12 @@ class PPOConfig(RunSettings):
                 raise ConfigError(f"opponent = {player!r} needs snapshots", "set snapshot_every above 0")
         if not self.opponents:
             raise ConfigError("opponent = {} names no player", "random is one")
+        for key in ("rank", "alpha", "rslora", "targets", "layers", "rank_pattern") if self.adapter else ():
+            if (value := getattr(self, key)) != (default := type(self).model_fields[key].default):
+                raise ConfigError(
+                    f"{key} = {shown(value)} has no effect with adapter = {self.adapter}, which brings its own",
+                    f"set {key}={shown(default)}",
+                )
         if not self.targets:
             raise ConfigError("targets = [] names no module", "all-linear adapts every linear module")
         for values, other in ((("fixed", "adaptive"), "kl_coef"), (("adaptive",), "kl_target")):

@@ -12,7 +12,7 @@ import pytest
 from ludora.cli.main import run as command_line
 from ludora.runs.store import Run
 
-TINY = ["model=tiny", "dtype=fp32", "threads=1", "games_per_update=8", "save_every=7", "evaluate_every=0"]
+TINY = ["model=tiny", "layers=all", "dtype=fp32", "threads=1", "games_per_update=8", "save_every=7", "evaluate_every=0"]
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ class Learner:
         with torch.no_grad():
             n, mask = float(now.mask.sum()), now.mask
             gap = float(((now.new - now.old).abs() * mask).max())
-            if check_gap and gap > (limit := GAP[self.policy.engine.base.dtype]):
+            if check_gap and gap > (limit := self._gap_limit(keys[0])):
                 raise TrainingFailed(
                     f"sampling and training disagree: log-probabilities differ by {gap:.3g} (limit {limit})",
                     "this is a bug in the model's kernels or ours: please report it",
@@ -274,6 +274,11 @@ class Learner:
         spread = (entropies * token_mask).sum(1)
         most = lengths * math.log(self.policy.engine.base.model.config.vocab_size)
         return _Now(chosen[rows], old.to(device), token_mask[rows], advantage, weight, spread, most, kl, None)
+
+    def _gap_limit(self, key: Query | Answer) -> float:
+        """Of one log-probability; a token is read from the whole vocabulary, whose rounding is larger."""
+        limit = GAP[self.policy.engine.base.dtype]
+        return limit if isinstance(key, Query) else 5 * limit
 
     def _magnet_kl(self, queries: Sequence[Query], table: Tensor) -> Tensor | None:
         if self.magnet is None:

@@ -22,7 +22,8 @@ def _canonical(data: bytes) -> bytes:
     """
     stop = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:stop])
-    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[stop:]
