@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ludora.config import load_config, make
+from ludora.envs.build import task_spec
 from ludora.learn import ppo
 from ludora.learn.credit import assign
 from ludora.learn.learner import Learner
@@ -78,7 +79,7 @@ class Distinct:
         acted = time.perf_counter()
         decisions = assign(
             [_game(turn, move, i) for i, (turn, move) in enumerate(zip(turns, moves, strict=True))],
-            lambda step: ppo._key(learner, step),
+            lambda step: learner.player.query(step.turn),
             learner.values,
             gamma=config.gamma,
             lam=config.lam,
@@ -110,7 +111,7 @@ class Distinct:
 
 def _game(turn: Turn, move: Any, number: int) -> Trajectory:
     won = bool(stream("coin", number) & 1)
-    task = Task(ppo.task_spec(HEX), number, turn.seat)
+    task = Task(task_spec(HEX), number, turn.seat)
     outcome = Outcome.WON if won else Outcome.LOST
     step = Step(turn, move, 1.0 if won else -1.0)
     return Trajectory(task, turn.seat, "self", (step,), outcome, float(won), End.TERMINATED)

@@ -4,8 +4,8 @@ Reads one JSON order per line, {"run": FOLDER, "config": {...}, "die": WHERE or 
 each with the child's exit code (-9 after a SIGKILL). Forking saves importing torch for every child; nothing has been
 computed before the fork, so a child starts as a fresh process does.
 
-WHERE is `NAME:k`, before the k-th call of one of HOOKS in that child; `after:SECONDS`; or `tmp:k`, as soon as an
-outside observer sees the k-th unfinished checkpoint folder.
+WHERE is `NAME:k`, before the k-th call of one of HOOKS in that child; `mark:STEP`, when this step is saved but not yet
+marked as the best; `after:SECONDS`; or `tmp:k`, as soon as an outside observer sees the k-th unfinished checkpoint.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ HOOKS: dict[str, tuple[Any, str]] = {
     "rename": (os, "rename"),
     "act": (ModelPlayer, "act"),
     "step": (SlotOptimizer, "step"),
-    "best": (Run, "mark_best"),
 }
 
 
@@ -51,6 +50,8 @@ def main() -> None:
         if child == 0:
             if kind in HOOKS:
                 die_before(*HOOKS[kind], int(where))
+            if kind == "mark":
+                die_before_mark(int(where))
             train(Path(order["run"]), PPOConfig(**order["config"]), order["step"])
             os._exit(0)
         if kind == "after":
@@ -74,6 +75,18 @@ def die_before(owner: Any, name: str, k: int) -> None:
         return real(*args, **kwargs)
 
     setattr(owner, name, counted)
+
+
+def die_before_mark(best: int) -> None:
+    """Kill this process right before it marks a step as the best."""
+    real = Run.mark_best
+
+    def marked(run: Run, step: int) -> None:
+        if step == best:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(run, step)
+
+    Run.mark_best = marked  # type: ignore[method-assign]
 
 
 def kill_in_a_save(child: int, checkpoints: Path, k: int) -> None:

@@ -260,9 +260,20 @@ def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> Non
     state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state()}
     files["state.json"] = json.dumps(state, sort_keys=True).encode()
     run.save_checkpoint(at.update, files)
-    if at.best_update == at.update:
-        run.mark_best(at.update)
+    _mark(run, at)
     run.prune(learner.config.keep)
+    # In 16 bits a row's last bits depend on the batch it was computed in, so what the caches hold must not outlive a
+    # checkpoint: a resumed run starts without it.
+    for player in (learner.player, learner.magnet, *opponents.snapshots.values()):
+        if player is not None:
+            player.forget()
+    learner.policy.forget()
+
+
+def _mark(run: Run, at: Progress) -> None:
+    """Mark the best checkpoint, also where a kill came between its saving and its marking."""
+    if at.best_update is not None and run.best != at.best_update and at.best_update in run.steps:
+        run.mark_best(at.best_update)
 
 
 def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, log: RunLog) -> Progress:
@@ -280,7 +291,9 @@ def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, 
     learner.load_state(state["learner"])
     opponents.load(state["opponents"], tensors, learner)
     log.say(f"resumed from update {found.step}")
-    return Progress(**state["progress"])
+    at = Progress(**state["progress"])
+    _mark(run, at)
+    return at
 
 
 def _finish(

@@ -107,6 +107,10 @@ class Engine:
         hook.remove()
         return seen[0]
 
+    def forget(self) -> None:
+        """Empty the trunk cache."""
+        self._trunk.clear()
+
     # ---- which layers run ------------------------------------------------------------------------------------------
 
     @property

@@ -57,6 +57,11 @@ class Policy:
         self._softcap = getattr(base.model.config, base.family.softcap, None) if base.family.softcap else None
         self._reference = ByteLRU(256 << 20)
 
+    def forget(self) -> None:
+        """Empty all caches, the engine's too."""
+        self._reference.clear()
+        self.engine.forget()
+
     def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """fp32 logits [R, len(tokens)] (all of the vocabulary if None), divided by the temperature."""
         rows = hidden.shape[0]

@@ -100,6 +100,10 @@ class ModelPlayer:
             )
         return moves
 
+    def forget(self) -> None:
+        """Drop the distributions that were kept."""
+        self._known.clear()
+
     def query(self, turn: Turn) -> Query:
         """The prompt and choices this player would face."""
         return _query(self.chat, turn.messages, cast("tuple[str, ...]", turn.legal), self.acting.labels)
