@@ -83,9 +83,9 @@ def test_texts_are_short() -> None:
 
 def test_kuhn_reads_as_it_is() -> None:
     turn = state_turn(KUHN, played(2, 0, game="kuhn_poker"), 0)
-    assert (told(turn), turn.legal) == ("You hold the king. You act first. Bets: none. Pot 2.", ("Check", "Bet"))
+    assert (told(turn), turn.legal) == ("You act first. Bets: none. Pot 2. You hold: king.", ("Check", "Bet"))
     turn = state_turn(KUHN, played(2, 0, 0, 1, game="kuhn_poker"), 0)
-    expected = "You hold the king. You act first. Bets: you check, they bet. Pot 3, 1 to call."
+    expected = "You act first. Bets: you check, they bet. Pot 3, 1 to call. You hold: king."
     assert (told(turn), turn.legal) == (expected, ("Fold", "Call"))
 
 
@@ -104,12 +104,12 @@ def test_kuhn_rules_hold() -> None:
 def test_leduc_reads_as_it_is() -> None:
     turn = state_turn(LEDUC, played(0, 3, 1, 2, 2, 1, 1, 1, 2), 0)
     assert told(turn) == (
-        "You hold the jack. You act first. Round one: you check, they raise, you raise, they call. "
-        "Public card: jack, your pair. Round two: you check, they raise. Pot 14, 4 to call."
+        "You act first. Round one: you check, they raise, you raise, they call. "
+        "Public card: jack. Round two: you check, they raise. Pot 14, 4 to call. You hold: pair of jacks."
     )
     assert turn.legal == ("Fold", "Call", "Raise")
     turn = state_turn(LEDUC, played(0, 3), 0)
-    assert told(turn) == "You hold the jack. You act first. Round one: none. Pot 2."
+    assert told(turn) == "You act first. Round one: none. Pot 2. You hold: jack."
     assert turn.legal == ("Check", "Raise")
 
 
@@ -133,7 +133,7 @@ def test_leduc_bets_pots_and_limits_hold() -> None:
                     raises += 1
                 mover = 1 - mover
         assert mover == turn.seat
-        pot, to_call = re.search(r"Pot (\d+)(?:, (\d+) to call)?\.$", text).groups()  # type: ignore[union-attr]
+        pot, to_call = re.search(r"Pot (\d+)(?:, (\d+) to call)?\. You", text).groups()  # type: ignore[union-attr]
         assert int(pot) == sum(chips)
         assert int(to_call or 0) == chips[1 - turn.seat] - chips[turn.seat]
         assert turn.legal == (("Fold", "Call") if to_call else ("Check",)) + (("Raise",) if raises < 2 else ())
@@ -174,8 +174,8 @@ def test_suit_isomorphism_shows_ranks_only() -> None:
     for action in (2, 0, 1, 1, 2):
         state.apply_action(action)
     assert told(state_turn(spec, state, 0)) == (
-        "You hold the king. You act first. Round one: you check, they check. Public card: king, your pair. "
-        "Round two: none. Pot 2."
+        "You act first. Round one: you check, they check. Public card: king. Round two: none. Pot 2. "
+        "You hold: pair of kings."
     )
 
 

@@ -157,7 +157,7 @@ def test_information_states_are_complete_turns_in_a_fixed_order() -> None:
     assert turns is exact.information_states(parse("leduc_poker"))
     assert [turn.seat for turn in turns] == [0] * 468 + [1] * 468
     assert len({turn.messages for turn in turns}) == 288  # suits decide nothing and are not told
-    assert turns[0].messages[1].content.startswith("You hold the jack. You act first.")
+    assert turns[0].messages[1].content == "You act first. Round one: none. Pot 2. You hold: jack."
     for turn in turns[::97]:
         assert turn.state.state.current_player() == turn.seat
         assert len(turn.state.actions) == len(turn.legal or ())

@@ -43,7 +43,7 @@ _KUHN_STORY = {
 
 
 def _kuhn_state(text: str, seat: int, params: Mapping[str, Any]) -> str:
-    return f"You hold the {RANKS[int(text[0])]}. {_KUHN_STORY[text[1:]]}"
+    return f"{_KUHN_STORY[text[1:]]} You hold: {RANKS[int(text[0])]}."
 
 
 def _kuhn_names(text: str, actions: Sequence[int]) -> tuple[str, ...]:
@@ -87,18 +87,20 @@ def _to_call(text: str, seat: int) -> int:
 
 
 def _leduc_state(text: str, seat: int, params: Mapping[str, Any]) -> str:
-    first, mine = int(params["starting_player"]), int(_field(text, "Private"))
+    """The hand stands last, next to where the model answers: it learns to use it in half the updates (`docs/log.md`)."""
+    first, mine = int(params["starting_player"]), RANKS[_rank(int(_field(text, "Private")), params)]
+    hand = mine
     parts = [
-        f"You hold the {RANKS[_rank(mine, params)]}. You act {'first' if seat == first else 'second'}.",
+        f"You act {'first' if seat == first else 'second'}.",
         f"Round one: {_bets(_field(text, 'Round1'), first, seat)}.",
     ]
     if public := _field(text, "Public"):
-        pair = ", your pair" if _rank(int(public), params) == _rank(mine, params) else ""
-        parts.append(f"Public card: {RANKS[_rank(int(public), params)]}{pair}.")
-        parts.append(f"Round two: {_bets(_field(text, 'Round2'), first, seat)}.")
+        shown = RANKS[_rank(int(public), params)]
+        hand = f"pair of {mine}s" if shown == mine else f"{mine}, no pair"
+        parts += [f"Public card: {shown}.", f"Round two: {_bets(_field(text, 'Round2'), first, seat)}."]
     to_call = _to_call(text, seat)
     parts.append(f"Pot {_field(text, 'Pot')}" + (f", {to_call} to call." if to_call else "."))
-    return " ".join(parts)
+    return " ".join([*parts, f"You hold: {hand}."])
 
 
 def _leduc_names(text: str, actions: Sequence[int]) -> tuple[str, ...]:

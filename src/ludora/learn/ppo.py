@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measure
@@ -33,6 +35,7 @@ from ludora.runs.store import Run
 from ludora.settings import PPOConfig
 from ludora.types import Outcome, Spec, Step, Task, Trajectory
 
+CACHE_BYTES = 64 << 20  # caches up to this size are kept in checkpoints
 BROKEN_LIMIT = 0.5  # an update most of whose games broke is not learned from
 
 
@@ -255,19 +258,29 @@ def _evaluate(measure: Measure, at: Progress, log: RunLog) -> dict[str, float]:
 
 def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> None:
     """A checkpoint of everything, and the best one kept aside."""
-    tensors = learner.tensors() | opponents.tensors(learner)
+    keys, caches = _kept(learner, opponents)
+    tensors = learner.tensors() | opponents.tensors(learner) | {"caches": caches}
+    state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state(), "caches": keys}
     files = {f"{name}.safetensors": pack_tensors(values) for name, values in tensors.items() if values}
-    state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state()}
     files["state.json"] = json.dumps(state, sort_keys=True).encode()
     run.save_checkpoint(at.update, files)
     _mark(run, at)
     run.prune(learner.config.keep)
-    # In 16 bits a row's last bits depend on the batch it was computed in, so what the caches hold must not outlive a
-    # checkpoint: a resumed run starts without it.
+
+
+def _kept(learner: Learner, opponents: Opponents) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the caches hold, for the checkpoint.
+
+    In 16 bits a row's last bits depend on the batch that it was computed in, so a resumed run must go on with the very
+    same caches. Players' distributions die at the next update anyway, and caches beyond CACHE_BYTES are not worth the
+    disk: those end here, in the run that goes on just as in one that is resumed.
+    """
     for player in (learner.player, learner.magnet, *opponents.snapshots.values()):
         if player is not None:
             player.forget()
-    learner.policy.forget()
+    if learner.policy.cached_bytes > CACHE_BYTES:
+        learner.policy.forget()
+    return learner.policy.cached(learner.reference)
 
 
 def _mark(run: Run, at: Progress) -> None:
@@ -290,6 +303,7 @@ def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, 
     learner.load_tensors(tensors)
     learner.load_state(state["learner"])
     opponents.load(state["opponents"], tensors, learner)
+    learner.policy.restore_cached(state["caches"], tensors.get("caches", {}), learner.reference)
     log.say(f"resumed from update {found.step}")
     at = Progress(**state["progress"])
     _mark(run, at)

@@ -33,6 +33,10 @@ class ByteLRU:
         while self.size > self.limit:
             self.size -= self._items.popitem(last=False)[1][1]
 
+    def items(self) -> list[tuple[Any, Any]]:
+        """Keys and values, what was used last at the end."""
+        return [(key, value) for key, (value, _) in self._items.items()]
+
     def clear(self) -> None:
         self._items.clear()
         self.size = 0

@@ -89,7 +89,7 @@ class Engine:
         if base.device.type == "cpu":
             speed_up(base.model)
         self._layer_flops = [2.0 * sum(_weights(layer)) for layer in self._layers]
-        self._trunk = ByteLRU(cache_bytes)
+        self.trunk = ByteLRU(cache_bytes)
         self._depth, self._depth_at = 0, -1
         as_tuple = self._layers_give_tuples()
         self._skip, self._inject = _Skip(as_tuple), _Inject(as_tuple)
@@ -107,10 +107,6 @@ class Engine:
         hook.remove()
         return seen[0]
 
-    def forget(self) -> None:
-        """Empty the trunk cache."""
-        self._trunk.clear()
-
     # ---- which layers run ------------------------------------------------------------------------------------------
 
     @property
@@ -120,7 +116,7 @@ class Engine:
             lowest = [first_layer(adapter.pairs) for adapter in self.pack.adapters.values()]
             depth = min(lowest, default=len(self._layers) - 1)
             if depth != self._depth:
-                self._trunk.clear()
+                self.trunk.clear()
             self._depth, self._depth_at = depth, self.pack.changes
         return self._depth
 
@@ -263,7 +259,7 @@ class Engine:
 
     def _trunk_states(self, piece: Piece) -> Tensor:
         """States [T, H] as they enter the lowest adapted layer; computed once per distinct row and prefix."""
-        known: dict[Row, Tensor] = {row: self._trunk.get(row) for row in piece.units}
+        known: dict[Row, Tensor] = {row: self.trunk.get(row) for row in piece.units}
         missing = [row for row, state in known.items() if state is None]
         with torch.no_grad():
             for part in pieces(missing, [None] * len(missing), self.chunk_tokens):
@@ -272,7 +268,7 @@ class Engine:
                 for row, start in zip(part.units, part.starts, strict=True):
                     # a clone: a view would keep the whole piece alive in the cache
                     known[row] = states[start : start + len(row.tokens) - row.prefix].clone()
-                    self._trunk.put(row, known[row], known[row].numel() * known[row].element_size())
+                    self.trunk.put(row, known[row], known[row].numel() * known[row].element_size())
             filling = len(piece.ids) - sum(len(known[row]) for row in piece.units)
             ordered = [known[row] for row in piece.units]
             return torch.cat([*ordered, ordered[0].new_zeros(filling, ordered[0].shape[1])])

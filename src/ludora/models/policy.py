@@ -6,9 +6,10 @@ the answer. Equal queries in a batch are computed once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,12 +56,48 @@ class Policy:
         base = engine.base
         self._head = cast(nn.Linear, base.model.get_submodule(base.family.head))
         self._softcap = getattr(base.model.config, base.family.softcap, None) if base.family.softcap else None
-        self._reference = ByteLRU(256 << 20)
+        self._features = ByteLRU(128 << 20)  # by prompt
+        self._reference = ByteLRU(128 << 20)  # by query
+
+    # ---- caches ----------------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Empty all caches, the engine's too."""
-        self._reference.clear()
-        self.engine.forget()
+        for cache in self._caches().values():
+            cache.clear()
+
+    @property
+    def cached_bytes(self) -> int:
+        return sum(cache.size for cache in self._caches().values())
+
+    def cached(self, reference: Adapter | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What the caches hold under the base and this reference: keys that JSON can hold, and tensors."""
+        who = _serial(reference)
+        keys: dict[str, Any] = {}
+        tensors: dict[str, Tensor] = {}
+        for name, cache in self._caches().items():
+            found = [(key, value) for key, value in cache.items() if name == "trunk" or key[1] == who]
+            keys[name] = [[*_plain(key if name == "trunk" else key[0]), list(value.shape)] for key, value in found]
+            if found:
+                tensors[name] = torch.cat([value.flatten() for _, value in found])
+        return keys, tensors
+
+    def restore_cached(self, keys: dict[str, Any], tensors: dict[str, Tensor], reference: Adapter | None) -> None:
+        """Inverse of `cached`. What depends on the layers that run is emptied when they change, so add adapters first."""
+        self.forget()
+        who, _ = _serial(reference), self.engine.depth
+        for name, cache in self._caches().items():
+            start = 0
+            for tokens, prefix, more, shape in keys[name]:
+                size = math.prod(shape)
+                value = tensors[name][start : start + size].view(shape).clone().to(self._device)
+                start += size
+                cache.put(_key(name, tuple(tokens), prefix, more, who), value, value.numel() * value.element_size())
+
+    def _caches(self) -> dict[str, ByteLRU]:
+        return {"trunk": self.engine.trunk, "features": self._features, "reference": self._reference}
+
+    # ---- the output matrix -----------------------------------------------------------------------------------------
 
     def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """fp32 logits [R, len(tokens)] (all of the vocabulary if None), divided by the temperature."""
@@ -141,14 +178,14 @@ class Policy:
         One pass per distinct prompt for the whole run: the reference never changes.
         """
         who = _serial(reference)
-        found = {p: self._reference.get((p, who)) for p in prompts}
+        found = {p: self._features.get((p, who)) for p in prompts}
         missing = [p for p, state in found.items() if state is None]
         if missing:
             rows = [Row(tokens, prefix) for tokens, prefix in missing]
             reads = [(len(row.tokens) - 1,) for row in rows]
             for p, state in zip(missing, self.engine.encode(rows, reads, [reference] * len(rows)), strict=True):
                 found[p] = state.float().clone()
-                self._reference.put((p, who), found[p], found[p].numel() * 4)
+                self._features.put((p, who), found[p], found[p].numel() * 4)
         return torch.stack([found[p] for p in prompts])
 
     @torch.no_grad()
@@ -205,6 +242,20 @@ class Policy:
 
     def _long(self, values: object) -> Tensor:
         return torch.tensor(values, dtype=torch.long).to(self._device, non_blocking=True)
+
+
+def _plain(key: Row | tuple[Tokens, int] | Query) -> list[Any]:
+    """A cache's key as three values for JSON: tokens, prefix, and what else it consists of."""
+    if isinstance(key, Row):
+        return [key.tokens, key.prefix, key.tree]
+    return [key.prompt, key.prefix, key.choices] if isinstance(key, Query) else [*key, ()]
+
+
+def _key(cache: str, tokens: Tokens, prefix: int, more: Sequence[Any], who: int) -> Any:
+    """Inverse of `_plain`, as that cache names it."""
+    if cache == "trunk":
+        return Row(tokens, prefix, tuple(more))
+    return ((tokens, prefix) if cache == "features" else Query(tokens, prefix, tuple(map(tuple, more))), who)
 
 
 def _serial(adapter: Adapter | None) -> int:
