@@ -133,7 +133,9 @@ class PPOConfig(RunSettings):
     minibatch: AtLeastOne = about("decisions of one optimiser step", 256)
     accumulation: AtLeastOne = about("parts in which a mini-batch is computed, to save memory", 1)
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = about("learning rate of the adapter", 5e-4)
-    schedule: Literal["constant", "linear", "cosine"] = about("learning rate over the updates", "constant")
+    schedule: Literal["constant", "linear", "cosine"] = about(
+        "learning rate over the updates; to a tenth unless constant", "constant"
+    )
     warmup_updates: Count = about("updates over which the learning rate rises from 0", 0)
     weight_decay: Zero = about("AdamW weight decay of the adapter", 0.0)
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = about("AdamW: decay of the mean gradient", 0.9)
@@ -156,6 +158,9 @@ class PPOConfig(RunSettings):
     kl_target: Zero = about("divergence that the adaptive weight steers to", 0.0)
     target_kl: Zero = about("end an update early when it moved the policy this far; 0: never", 0.0)
     entropy_coef: Zero = about("weight of the entropy bonus, or its first value with a target", 0.0)
+    entropy_schedule: Literal["constant", "linear", "cosine"] = about(
+        "that weight over the updates; to a tenth unless constant", "constant"
+    )
     entropy_target: Share = about("entropy the bonus steers to, as a share of the largest possible; 0: none", 0.0)
     magnet_weight: Zero = about("weight of the divergence from an older self, for self-play; 0: none", 0.0)
     magnet_every: AtLeastOne = about("updates between two such older selves", 25)
@@ -174,6 +179,7 @@ class PPOConfig(RunSettings):
         ("ema_decay", "baseline", ("ema",)),
         ("kl_coef", "kl", ("fixed", "adaptive")),
         ("kl_target", "kl", ("adaptive",)),
+        ("entropy_schedule", "entropy_coef", True),
         ("entropy_target", "entropy_coef", True),
         ("magnet_every", "magnet_weight", True),
         ("evaluate_games", "evaluate_every", True),
@@ -205,6 +211,8 @@ class PPOConfig(RunSettings):
         for values, other in ((("fixed", "adaptive"), "kl_coef"), (("adaptive",), "kl_target")):
             if self.kl in values and not getattr(self, other):
                 raise ConfigError(f"kl = {self.kl!r} needs {other} above 0", f"set {other}, or kl = none")
+        if self.entropy_target and self.entropy_schedule != "constant":
+            raise ConfigError("entropy_target moves entropy_coef, so entropy_schedule cannot", "set one of the two")
         return self
 
     @property

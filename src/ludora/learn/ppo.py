@@ -90,8 +90,10 @@ def train(
         )
         metrics = _rollout_metrics(finished, mine, decisions)
         metrics["loss_value"] = learner.fit_critic(decisions)
-        warm = config.warmup_updates / config.updates
-        metrics["learning_rate"] = maths.scheduled(config.learning_rate, config.schedule, _progress(config, at), warm)
+        warm, progress = config.warmup_updates / config.updates, _progress(config, at)
+        metrics["learning_rate"] = maths.scheduled(config.learning_rate, config.schedule, progress, warm)
+        if not config.entropy_target:  # which moves the coefficient itself
+            learner.entropy_coef = maths.scheduled(config.entropy_coef, config.entropy_schedule, progress)
         if at.update >= config.value_warmup:
             metrics |= learner.improve(decisions, at.update, metrics["learning_rate"])
 
