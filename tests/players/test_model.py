@@ -488,3 +488,27 @@ def test_a_learner_starts_fresh_or_from_an_adapter_with_its_frozen_original(tmp_
     before = made.player("reference", reference).probabilities(turns)  # type: ignore[attr-defined]
     player.adapter.restore(player.adapter.flat + 0.1)
     assert made.player("reference", reference).probabilities(turns) == before  # type: ignore[attr-defined]
+
+
+def test_what_is_said_of_a_starting_adapter_must_be_true_of_it(tmp_path: Path) -> None:
+    folder, made = _saved(tmp_path / "start"), opened()
+    own = made.load(str(folder)).settings
+
+    def start(**said: Any) -> ModelPlayer:
+        return opened().learner(PPOConfig(**TINY, task="kuhn_poker", adapter=str(folder), **said))[0]
+
+    true = {"rank": own.rank, "alpha": own.alpha, "targets": own.targets, "layers": own.layers}
+    for said in ({}, true, {"rank": own.rank}, {"targets": "all-linear", "layers": "all"}):
+        assert start(**said).adapter is not None
+    for key, value in (
+        ("rank", own.rank + 1),
+        ("alpha", own.alpha + 1),
+        ("rslora", not own.rslora),
+        ("targets", "mlp"),
+        ("layers", "top:1"),
+        ("rank_pattern", {"q_proj": own.rank + 1}),
+    ):
+        with pytest.raises(InputError) as caught:
+            start(**{**true, key: value})
+        assert f"{key} = " in caught.value.message and "is not what adapter = " in caught.value.message
+        assert caught.value.hint == f"leave {key} out: an adapter brings its own"

@@ -24,7 +24,11 @@ def show(config: Config, overrides: Overrides = None) -> Shown:
     values = settings.to_json()
     fields = type(settings).model_fields
     rows = [
-        (f"{key} *" if getattr(settings, key) != field.default else key, str(values[key]), field.description or "")
+        (
+            f"{key} *" if getattr(settings, key) != field.default else key,
+            str(values.get(key, "the adapter's")),
+            field.description or "",
+        )
         for key, field in fields.items()
     ]
     return Shown(values, table(f"kind: {settings.KIND}   (* differs from the default)", ("key", "value", ""), rows))

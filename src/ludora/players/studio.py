@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ludora.models.machine import set_threads
 from ludora.models.policy import Policy
 from ludora.models.storage import load_adapter
 from ludora.players.model import Acting, Chooser, ModelPlayer
-from ludora.settings import ModelSettings, PPOConfig
+from ludora.settings import ModelSettings, PPOConfig, shown
 from ludora.types import Spec
 
 
@@ -79,6 +79,7 @@ class Studio:
         """
         if config.adapter:
             reference = self.load(config.adapter)
+            self._refuse_others(config, reference)
             adapter = self.pack.copy(reference, "learner")
             adapter.settings = replace(adapter.settings, dropout=config.dropout)  # how it learns, not what it is
         else:
@@ -94,6 +95,34 @@ class Studio:
             )
             adapter = self.pack.add("learner", settings, config.seed)
         return self.player("self", adapter), reference
+
+    def _refuse_others(self, config: PPOConfig, adapter: Adapter) -> None:
+        """An adapter brings its own rank, modules ...: whoever gives them too must mean the same.
+
+        Raises:
+            InputError: the adapter has something else there.
+        """
+
+        def fits(keys: Iterable[str]) -> bool:
+            given = {key: getattr(config, key) for key in keys}
+            if "rank_pattern" in given:
+                given["rank_pattern"] = tuple(given["rank_pattern"].items())
+            asked = self.pack.add("asked for", replace(adapter.settings, **given))
+            self.pack.remove(asked.name)
+            return _layout(asked) == _layout(adapter)
+
+        keys = sorted(config.BROUGHT & config.model_fields_set)
+        if keys and not fits(keys):
+            key = next((key for key in keys if not fits([key])), keys[0])
+            raise InputError(
+                f"{key} = {shown(getattr(config, key))} is not what adapter = {config.adapter} has",
+                f"leave {key} out: an adapter brings its own",
+            )
+
+
+def _layout(adapter: Adapter) -> dict[str, tuple[int, float]]:
+    """Rank and scaling of every adapted module."""
+    return {name: (rank, adapter.settings.scaling_of(name)) for name, (rank, _, _) in adapter.shapes.items()}
 
 
 _opened: dict[ModelSettings, Studio] = {}
