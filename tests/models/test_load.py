@@ -196,6 +196,15 @@ def test_bad_folders_are_one_line(tmp_path: Path, damage, message: str, hint: st
     assert hint in caught.value.hint and caught.value.hint
 
 
+def test_a_models_own_code_runs_only_where_the_user_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    _with_own_code(saved(tmp_path / "model"))
+    with pytest.raises(InputError):
+        load_base(str(tmp_path / "model"), device="cpu")
+    with pytest.raises(SystemExit, match="must not run"):  # what the code says when it is run
+        load_base(str(tmp_path / "model"), device="cpu", trust_remote_code=True)
+
+
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
