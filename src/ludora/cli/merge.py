@@ -26,7 +26,8 @@ def merge(
     from ludora.models.machine import set_threads
     from ludora.models.merge import merge_adapter
 
-    say(set_threads("auto")[1])
+    threads, reason = set_threads("auto")
+    say(f"threads: {threads} ({reason})")
     found = asdict(
         merge_adapter(
             adapter, out, model=model, dtype=dtype, device=device, trust_remote_code=trust_remote_code, say=say

@@ -27,7 +27,7 @@ class Studio:
     def __init__(self, settings: ModelSettings, say: Callable[[str], None]) -> None:
         self.settings, self.say = settings, say
         self.threads, reason = set_threads(settings.threads)
-        say(reason)
+        say(f"threads: {self.threads} ({reason})")
         self.base = load_base(
             settings.model,
             dtype=settings.dtype,
