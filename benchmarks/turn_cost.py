@@ -19,7 +19,7 @@ from support.plain import Plain
 
 from ludora.config import make
 from ludora.models.generate import Sampler, Talk
-from ludora.players.build import Studio
+from ludora.players.studio import Studio
 from ludora.rng import stream
 from ludora.settings import PPOConfig
 

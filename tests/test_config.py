@@ -116,6 +116,7 @@ def test_overrides(override: str, key: str, value: object) -> None:
         ("magnet_every=3", "magnet_every = 3 has no effect with magnet_weight = 0.0", "set magnet_weight above 0"),
         ("ema_decay=0.5", "ema_decay = 0.5 has no effect with baseline = critic", "set baseline = ema"),
         ("opponent=snapshots(last=5)", "needs snapshots", "snapshot_every"),
+        ("snapshot_every=5", "snapshot_every = 5 has no effect: no opponent is a snapshot", "snapshots(last=5)"),
         ("opponent={}", "names no player", "random"),
     ],
 )
@@ -125,6 +126,48 @@ def test_bad_values_are_one_line(override: str, message: str, hint: str) -> None
     assert message in error.value.message and "\n" not in error.value.message
     assert hint in error.value.hint and "\n" not in error.value.hint
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["baseline=ema", "lam=0.5"], "lam = 0.5 has no effect with baseline = ema"),
+        (["act=say", "magnet_weight=0.3"], "a magnet needs exact probabilities"),
+    ],
+)
+def test_values_that_exclude_each_other_are_one_line(given: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(PPOConfig, "seed", given)
+    assert message in error.value.message and "\n" not in error.value.message and error.value.hint
+
+
+def test_what_a_preset_says_steps_aside_where_it_has_no_effect() -> None:
+    """Nobody should have to reset, one by one, keys that he never wrote."""
+    plain = load_config(PPOConfig, "kuhn-self-play")
+    assert (plain.lam, plain.value_steps, plain.magnet_every) == (1.0, 8, 20)
+    changed = load_config(PPOConfig, "kuhn-self-play", ["baseline=ema", "magnet_weight=0"])
+    assert (changed.lam, changed.value_steps, changed.magnet_every) == (0.95, 32, 25)
+    with pytest.raises(ConfigError, match="value_steps = 9 has no effect with baseline = ema"):
+        load_config(PPOConfig, "kuhn-self-play", ["baseline=ema", "value_steps=9"])
+
+
+def test_what_the_users_own_file_says_does_not_step_aside(tmp_path: Path) -> None:
+    source = write(tmp_path, "mine.toml", 'preset = "kuhn-self-play"\nbaseline = "ema"\nlam = 0.5')
+    with pytest.raises(ConfigError, match=r"lam = 0.5 has no effect with baseline = ema in .*mine.toml"):
+        load_config(PPOConfig, source)
+    assert load_config(PPOConfig, source, ["lam=0.95"]).value_steps == 32
+
+
+def test_an_adapter_brings_its_own_settings(tmp_path: Path) -> None:
+    """A preset's rank is not meant for it; one that was given stays, to be compared with the adapter's."""
+    config = load_config(PPOConfig, "seed", ["adapter=runs/a/adapter", "layers=top:2"])
+    assert config.BROUGHT & config.model_fields_set == {"layers"} and config.dropout == 0.05
+    written = config.to_json()
+    assert "rank" not in written and written["layers"] == "top:2"
+    assert load_config(PPOConfig, write(tmp_path, "config.json", json.dumps(written))) == config
+    mine = load_config(PPOConfig, write(tmp_path, "mine.toml", 'preset = "seed"\nrank = 4\nadapter = "a"'))
+    assert mine.BROUGHT & mine.model_fields_set == {"rank"}
+    assert load_config(PPOConfig, "seed", ["adapter="]).to_json()["rank"] == 16
 
 
 def test_an_override_may_be_given_once() -> None:

@@ -117,10 +117,40 @@ def test_no_process_wide_randomness(path: Path) -> None:
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from ludora.cli.main import run; code = run(sys.argv[1:]); "
-        "heavy = {'torch', 'transformers', 'pyspiel', 'numpy', 'matplotlib'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'peft', 'pyspiel', 'numpy', 'matplotlib', 'yaml'} & set(sys.modules); "
         "sys.exit(f'loaded {heavy}' if heavy else code)"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate random leduc_poker --against mcts --games 2",
+        "evaluate nash kuhn_poker --exact --games 0",
+        "evaluate bsae kuhn_poker",
+        "play kuhn_poker --against first",
+        "check-env kuhn_poker --games 1",
+        "list games",
+        "list models",
+        "list players",
+        "list presets",
+        "config check leduc-vs-random",
+        "train ppo leduc-vs-random opponent=rnadom",
+        "runs list",
+    ],
+)
+def test_what_needs_no_model_loads_no_torch(command: str, tmp_path: Path) -> None:
+    """Torch and transformers take seconds to load; only what opens a model may."""
+    code = (
+        "import sys; from ludora.cli.main import run; run(sys.argv[1:]); "
+        "heavy = {'torch', 'transformers', 'peft', 'safetensors'} & set(sys.modules); "
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], cwd=tmp_path, input="1\n1\n1\n", capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -19,7 +19,7 @@ from ludora.learn import ppo
 from ludora.learn.credit import assign
 from ludora.learn.learner import Learner
 from ludora.models.engine import Counters, Engine
-from ludora.players.build import Studio
+from ludora.players.studio import Studio
 from ludora.rng import stream
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run

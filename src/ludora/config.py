@@ -1,7 +1,8 @@
 """Configs from presets, files and `key=value` overrides; every mistake is one line that names the key.
 
 A source is a preset's name or a TOML, YAML or JSON file. `preset = "NAME"` in a file means: that preset, with the
-file's keys over it. `kind = "ppo"` says which command a file is for.
+file's keys over it. `kind = "ppo"` says which command a file is for. A preset's value that has no effect beside what
+the user gave steps aside; the user's own is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ludora.errors import ConfigError, nearest
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings
+from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings, meets
 
 __all__ = [
     "CONFIGS",
@@ -49,13 +50,13 @@ def load_config(cls: type[C], source: str, overrides: Sequence[str] = ()) -> C:
     Raises:
         ConfigError: the source cannot be read, a key is unknown, or a value is not allowed.
     """
-    values, where = _source(source)
+    values, where, own = _source(source)
     kind = values.pop("kind", cls.KIND)
     if kind != cls.KIND:
         raise ConfigError(f"{where} is a config of kind {kind!r}, not {cls.KIND!r}", f"run ludora train {kind}")
     _refuse_unknown(cls, values, where)  # before the overrides, so that the message names the right place
     given = parse_overrides(cls, overrides)
-    values |= given
+    values = _without_idle(cls, values | given, own | set(given))
     if "name" in cls.model_fields and not values.get("name"):
         values["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._")[:80] or "run"
     return make(cls, values, where, typed=given)
@@ -67,7 +68,7 @@ def kind_of(source: str) -> str:
     Raises:
         ConfigError: it cannot be read, or its kind is unknown.
     """
-    values, where = _source(source)
+    values, where, _ = _source(source)
     kind = values.get("kind", PPOConfig.KIND)
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise ConfigError(f"{where} has the unknown kind {kind!r}", nearest(str(kind), CONFIGS))
@@ -131,8 +132,26 @@ def _scalar(text: str, *, plain_text: bool) -> Any:
     return text if plain_text and not isinstance(value, str) else value
 
 
-def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
-    """Values of a preset or file, with the presets it extends below them, and how to call it in messages."""
+def _without_idle(cls: type[Settings], values: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """The values without those of a preset (no `own` ones) that would have no effect beside the others."""
+    kept = dict(values)
+
+    def found(key: str) -> Any:
+        return kept.get(key, cls.model_fields[key].default)
+
+    def idle() -> set[str]:
+        keys = {key for key, other, wanted in cls.NEEDS if not meets(found(other), wanted)}
+        return (keys | (cls.BROUGHT if kept.get("adapter") else set())) & (kept.keys() - set(own))
+
+    while gone := idle():  # one that goes may leave another without effect
+        kept = {key: value for key, value in kept.items() if key not in gone}
+    return kept
+
+
+def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str, frozenset[str]]:
+    """Values of a preset or file, with the presets it extends below them; how to call it in messages; and which keys
+    the user's own file gave.
+    """
     known = presets()
     if source in known:
         path, where = known[source][0], f"preset {source}"
@@ -147,11 +166,12 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
         raise ConfigError(f"{where} extends itself: {' -> '.join((*seen, source))}", "remove one preset = line")
     values = _read(path, where)
     base = values.pop("preset", None)
+    own = frozenset(values) if source not in known else frozenset()
     if base is None:
-        return values, where
+        return values, where, own
     if not isinstance(base, str) or base not in known:
         raise ConfigError(f"{where}: no preset is called {base!r}", nearest(str(base), known))
-    return {**_source(base, (*seen, source))[0], **values}, where
+    return {**_source(base, (*seen, source))[0], **values}, where, own
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:

@@ -42,6 +42,9 @@ class Settings(BaseModel):
     # Rows of (key, other, what the other must be): the key only means something beside that other one, so a value
     # that differs from the key's default is refused without it. `True` stands for "anything but zero".
     NEEDS: ClassVar[tuple[tuple[str, str, tuple[str, ...] | Literal[True]], ...]] = ()
+    # What a starting adapter brings along: with `adapter` set, these are its own, and not among the resolved values
+    # unless they were given; given ones must be what the adapter has.
+    BROUGHT: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +60,7 @@ class Settings(BaseModel):
     def _keys_need_others(self) -> Settings:
         for key, other, wanted in self.NEEDS:
             value, found = getattr(self, key), getattr(self, other)
-            if value != type(self).model_fields[key].default and not (found if wanted is True else found in wanted):
+            if value != type(self).model_fields[key].default and not meets(found, wanted):
                 need = "above 0" if wanted is True else "= " + " or ".join(wanted)
                 raise ConfigError(
                     f"{key} = {shown(value)} has no effect with {other} = {shown(found)}",
@@ -67,7 +70,9 @@ class Settings(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Every value, resolved; `load_config` reads it back."""
-        return {"kind": self.KIND, **self.model_dump(mode="json")} if self.KIND else self.model_dump(mode="json")
+        brought = self.BROUGHT - self.model_fields_set if getattr(self, "adapter", "") else ()
+        values = self.model_dump(mode="json", exclude=set(brought))
+        return {"kind": self.KIND, **values} if self.KIND else values
 
 
 class ModelSettings(Settings):
@@ -176,19 +181,19 @@ class PPOConfig(RunSettings):
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,
         *((f"value_{key}", "baseline", ("critic",)) for key in ("clip", "learning_rate", "hidden", "warmup", "steps")),
+        ("lam", "baseline", ("critic",)),
         ("ema_decay", "baseline", ("ema",)),
         ("kl_coef", "kl", ("fixed", "adaptive")),
         ("kl_target", "kl", ("adaptive",)),
         ("entropy_schedule", "entropy_coef", True),
         ("entropy_target", "entropy_coef", True),
         ("magnet_every", "magnet_weight", True),
-        ("evaluate_games", "evaluate_every", True),
         ("patience", "evaluate_every", True),
     )
+    BROUGHT: ClassVar = frozenset({"rank", "alpha", "rslora", "targets", "layers", "rank_pattern"})
     # What a checkpoint's tensors and streams were made with: `--resume` may change anything else.
     FIXED: ClassVar[frozenset[str]] = frozenset(
-        {"name", "model", "quantize", "seed", "task", "adapter", "rank", "alpha", "rslora", "targets", "layers"}
-        | {"rank_pattern", "baseline", "value_hidden"}
+        {"name", "model", "quantize", "seed", "task", "adapter", "baseline", "value_hidden", *BROUGHT}
     )
 
     @model_validator(mode="after")
@@ -200,12 +205,13 @@ class PPOConfig(RunSettings):
                 raise ConfigError(f"opponent = {player!r} needs snapshots", "set snapshot_every above 0")
         if not self.opponents:
             raise ConfigError("opponent = {} names no player", "random is one")
-        for key in ("rank", "alpha", "rslora", "targets", "layers", "rank_pattern") if self.adapter else ():
-            if (value := getattr(self, key)) != (default := type(self).model_fields[key].default):
-                raise ConfigError(
-                    f"{key} = {shown(value)} has no effect with adapter = {self.adapter}, which brings its own",
-                    f"set {key}={shown(default)}",
-                )
+        if self.snapshot_every and not any(parse(player).name == "snapshots" for player in self.opponents):
+            raise ConfigError(
+                f"snapshot_every = {self.snapshot_every} has no effect: no opponent is a snapshot",
+                "set opponent = snapshots(last=5), or leave snapshot_every out",
+            )
+        if self.magnet_weight and self.act == "say":
+            raise ConfigError("a magnet needs exact probabilities, which act = say has not", "set magnet_weight=0")
         if not self.targets:
             raise ConfigError("targets = [] names no module", "all-linear adapts every linear module")
         for values, other in ((("fixed", "adaptive"), "kl_coef"), (("adaptive",), "kl_target")):
@@ -226,6 +232,11 @@ def _readable(key: str, text: str) -> None:
         parse(text)
     except InputError as error:
         raise ConfigError(f"{key} = {text!r}: {error.message}", error.hint) from None
+
+
+def meets(found: Any, wanted: tuple[str, ...] | Literal[True]) -> bool:
+    """Whether the other key of a row of `NEEDS` is what it must be."""
+    return bool(found) if wanted is True else found in wanted
 
 
 def shown(value: Any) -> str:

@@ -86,7 +86,11 @@ def test_an_adapter_for_another_model_is_refused(trained: Path, capsys: pytest.C
 
 
 def test_merge(trained: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = ludora_json(capsys, "merge", str(trained / "adapter"), "merged")
+    capsys.readouterr()
+    assert command_line(["merge", str(trained / "adapter"), "merged", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert "cores usable" in err.splitlines()[0]  # a busy machine is not made slower by threads that wait for it
     assert found["argmax_agreement"] > 0.9 and (here / "merged" / "config.json").is_file()
     assert command_line(["merge", str(trained / "adapter"), "merged"]) == 2
     assert "merged exists already" in capsys.readouterr().err

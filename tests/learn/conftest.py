@@ -18,7 +18,7 @@ from ludora.learn import ppo
 from ludora.learn.credit import Decision, assign
 from ludora.learn.learner import Learner
 from ludora.players.bots import RandomPlayer
-from ludora.players.build import Studio
+from ludora.players.studio import Studio
 from ludora.rollout import Game, collect
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from ludora.errors import InputError
 from ludora.models.adapters import Adapter, AdapterPack, PackedLinear, SlotOptimizer, _LoraLinear, _Part
-from ludora.models.families import FAMILIES, LoraSettings
+from ludora.models.families import LoraSettings
+from ludora.models.known import FAMILIES
 
 TEXTS = [rigs.text(13, 1), rigs.text(30, 2), rigs.text(16, 3)]
 

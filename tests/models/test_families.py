@@ -11,7 +11,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ludora.errors import InputError
 from ludora.models.families import (
-    FAMILIES,
     PRESETS,
     LoraSettings,
     decoder_layers,
@@ -22,6 +21,7 @@ from ludora.models.families import (
     preset,
     resolve_targets,
 )
+from ludora.models.known import FAMILIES
 
 
 @pytest.mark.parametrize("model_type", zoo.FAMILIES)

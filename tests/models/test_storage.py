@@ -18,7 +18,8 @@ from tests.models.rig import close, rig, save
 from ludora.errors import InputError
 from ludora.models.adapters import Adapter, AdapterPack
 from ludora.models.checkpoint import pack_tensors, unpack_tensors
-from ludora.models.families import FAMILIES, LoraSettings
+from ludora.models.families import LoraSettings
+from ludora.models.known import FAMILIES
 from ludora.models.storage import CONFIG, ORIGIN, WEIGHTS, adapter_files, load_adapter
 
 TEXTS = [rigs.text(11, 1), rigs.text(20, 2)]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ludora.models.families import FAMILIES as TABLE
-from ludora.models.families import Family
+from ludora.models.known import FAMILIES as TABLE
+from ludora.models.known import Family
 from ludora.models.load import Base, load_base
 from ludora.models.tiny import tiny_model
 

@@ -25,11 +25,12 @@ from ludora.models.generate import Sampler
 from ludora.models.policy import Answer
 from ludora.models.storage import adapter_files
 from ludora.models.tiny import tiny_model
-from ludora.players import build
 from ludora.players import model as players
+from ludora.players import studio as studios
 from ludora.players.base import Explicit, Player
-from ludora.players.build import Studio, build_player, studio
+from ludora.players.build import build_player
 from ludora.players.model import ModelPlayer, ask, labels_of, pick
+from ludora.players.studio import Studio, studio
 from ludora.rng import stream
 from ludora.rollout import Game, collect
 from ludora.settings import ModelSettings, PPOConfig
@@ -453,7 +454,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_base_is_opened_for_all_its_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_opened", {})
+    monkeypatch.setattr(studios, "_opened", {})
     config = PPOConfig(**TINY, task="kuhn_poker")  # has more in it than what concerns the model
     folder = _saved(tmp_path / "adapter")
     base = build_player("base", config, quiet)
@@ -463,7 +464,7 @@ def test_one_base_is_opened_for_all_its_players(tmp_path: Path, monkeypatch: pyt
     assert base.policy is one.policy is two.policy
     assert one.adapter is two.adapter and one.adapter is not None and base.adapter is None
     assert one.name == f"adapter({folder})" and base.name == "base"
-    assert list(build._opened) == [ModelSettings(**TINY)]
+    assert list(studios._opened) == [ModelSettings(**TINY)]
     turns = [turn("state")]
     assert one.probabilities(turns) == two.probabilities(turns) != base.probabilities(turns)  # type: ignore[attr-defined]
     other = studio(ModelSettings(**{**TINY, "labels": "names"}), quiet)
@@ -487,3 +488,27 @@ def test_a_learner_starts_fresh_or_from_an_adapter_with_its_frozen_original(tmp_
     before = made.player("reference", reference).probabilities(turns)  # type: ignore[attr-defined]
     player.adapter.restore(player.adapter.flat + 0.1)
     assert made.player("reference", reference).probabilities(turns) == before  # type: ignore[attr-defined]
+
+
+def test_what_is_said_of_a_starting_adapter_must_be_true_of_it(tmp_path: Path) -> None:
+    folder, made = _saved(tmp_path / "start"), opened()
+    own = made.load(str(folder)).settings
+
+    def start(**said: Any) -> ModelPlayer:
+        return opened().learner(PPOConfig(**TINY, task="kuhn_poker", adapter=str(folder), **said))[0]
+
+    true = {"rank": own.rank, "alpha": own.alpha, "targets": own.targets, "layers": own.layers}
+    for said in ({}, true, {"rank": own.rank}, {"targets": "all-linear", "layers": "all"}):
+        assert start(**said).adapter is not None
+    for key, value in (
+        ("rank", own.rank + 1),
+        ("alpha", own.alpha + 1),
+        ("rslora", not own.rslora),
+        ("targets", "mlp"),
+        ("layers", "top:1"),
+        ("rank_pattern", {"q_proj": own.rank + 1}),
+    ):
+        with pytest.raises(InputError) as caught:
+            start(**{**true, key: value})
+        assert f"{key} = " in caught.value.message and "is not what adapter = " in caught.value.message
+        assert caught.value.hint == f"leave {key} out: an adapter brings its own"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ludora.cli.common import Overrides, Shown, prints, table
+from ludora.cli.train import check_names
 
 if TYPE_CHECKING:
     from ludora.settings import Settings
@@ -23,7 +24,11 @@ def show(config: Config, overrides: Overrides = None) -> Shown:
     values = settings.to_json()
     fields = type(settings).model_fields
     rows = [
-        (f"{key} *" if getattr(settings, key) != field.default else key, str(values[key]), field.description or "")
+        (
+            f"{key} *" if getattr(settings, key) != field.default else key,
+            str(values.get(key, "the adapter's")),
+            field.description or "",
+        )
         for key, field in fields.items()
     ]
     return Shown(values, table(f"kind: {settings.KIND}   (* differs from the default)", ("key", "value", ""), rows))
@@ -32,11 +37,9 @@ def show(config: Config, overrides: Overrides = None) -> Shown:
 @app.command("check")
 @prints
 def check(config: Config, overrides: Overrides = None) -> Shown:
-    """Say whether a config can be used: its keys, its values, and the task it names."""
-    from ludora.envs.build import task_spec
-
+    """Say whether a config can be used: its keys, its values, and the task and players it names."""
     settings = _load(config, overrides)
-    task = str(task_spec(settings.task)) if hasattr(settings, "task") else ""
+    task = check_names(settings)
     text = f"ok: {settings.KIND} config for {task}"
     return Shown({"ok": True, "kind": settings.KIND, "task": task}, lambda console: console.print(text, markup=False))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ludora.cli.common import DEFAULT_RUNS, RunsDir, Shown, prints, say
-from ludora.cli.train import started, train_ppo
+from ludora.cli.train import check_names, started, train_ppo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,12 +27,11 @@ def demo(
     PPO with a LoRA adapter against a uniformly random player, then an exact evaluation beside the untrained model
     and the best possible player, and a report page. Ctrl-C saves; `ludora train ppo --resume` goes on.
     """
-    from ludora.envs.build import task_spec
     from ludora.settings import PPOConfig
 
     say("Teaching a 135M language model Leduc poker by PPO with a LoRA adapter, against a uniformly random player.")
     overrides = [f"minutes={minutes}", f"seed={seed}", "name=demo", f"runs_dir={runs_dir}"]
-    with started(PPOConfig, PRESET, overrides, None, lambda c: task_spec(c.task)) as found:
+    with started(PPOConfig, PRESET, overrides, None, check_names) as found:
         shown = train_ppo(*found)
     return replace(shown, show=lambda console: _show(shown, console))
 

@@ -27,14 +27,12 @@ def evaluate(
     settings: Any = None,
 ) -> Shown:
     """Measure a player: wins, draws, mean return with intervals, and exact values where the game is small."""
-    from ludora.envs.build import task_spec
-
-    task_spec(task)  # a wrong task is told before torch is loaded
-
     from ludora.evals.evaluate import evaluate as measure
     from ludora.evals.tables import show
-    from ludora.players.build import build_player
+    from ludora.players.build import build_player, player_spec
 
+    for text in filter(None, (player, against, compare)):
+        player_spec(text)  # all of them, before a model is loaded for one
     found = measure(
         player,
         task,

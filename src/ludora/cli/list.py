@@ -47,7 +47,7 @@ def games(
 @prints
 def models() -> Shown:
     """Base models, and how to name others."""
-    from ludora.models.load import models as known
+    from ludora.models.known import models as known
 
     return _pairs("models", known())
 

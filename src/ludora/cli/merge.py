@@ -23,8 +23,11 @@ def merge(
     ] = False,
 ) -> Shown:
     """Fold an adapter into a model folder that plain transformers loads, and check that it acts the same."""
+    from ludora.models.machine import set_threads
     from ludora.models.merge import merge_adapter
 
+    threads, reason = set_threads("auto")
+    say(f"threads: {threads} ({reason})")
     found = asdict(
         merge_adapter(
             adapter, out, model=model, dtype=dtype, device=device, trust_remote_code=trust_remote_code, say=say

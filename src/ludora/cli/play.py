@@ -23,6 +23,7 @@ def play(
     from rich.console import Console
 
     from ludora.envs.build import make_env, num_players, task_spec
+    from ludora.players.build import build_player
     from ludora.players.human import HumanPlayer
     from ludora.rollout import Game, collect
     from ludora.types import Task
@@ -31,8 +32,6 @@ def play(
     seats = num_players(spec)
     if not 0 <= seat < seats:
         raise InputError(f"there is no seat {seat} in {spec}", f"seats are 0 to {seats - 1}")
-    from ludora.players.build import build_player  # after a wrong task was told: this loads torch
-
     console = Console()
     deal = secrets.randbelow(2**31) if seed is None else seed
     say(f"seed {deal}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ludora.runs.store import Run
-    from ludora.settings import PPOConfig, RunSettings
+    from ludora.settings import PPOConfig, RunSettings, Settings
 
 C = TypeVar("C", bound="RunSettings")
 LATEST = "latest"
@@ -45,10 +45,23 @@ def ppo(
 ) -> Shown:
     """Train by PPO against the opponents that CONFIG names. Ctrl-C saves and leaves; --resume goes on."""
     from ludora.config import PPOConfig
-    from ludora.envs.build import task_spec
 
-    with started(PPOConfig, config, list(overrides or ()), resume, lambda c: task_spec(c.task)) as found:
+    with started(PPOConfig, config, list(overrides or ()), resume, check_names) as found:
         return train_ppo(*found)
+
+
+def check_names(settings: Settings) -> str:
+    """The task of a config, in its canonical form, once it and the opponents are known to be ones there can be.
+
+    Raises:
+        InputError: one of them cannot.
+    """
+    from ludora.envs.build import task_spec
+    from ludora.players.build import player_spec
+
+    for player in getattr(settings, "opponents", ()):
+        player_spec(player, training=True)
+    return str(task_spec(settings.task)) if hasattr(settings, "task") else ""
 
 
 def train_ppo(settings: PPOConfig, run: Run, step: int | None) -> Shown:
@@ -94,7 +107,7 @@ def started(
     if config and "=" in config:  # no CONFIG was given, so the first override took its place
         overrides, config = [config, *overrides], None
     if resume:
-        with _resumed(cls, config, overrides, resume) as found:
+        with _resumed(cls, config, overrides, resume, check) as found:
             yield found
         return
     if not config:
@@ -113,7 +126,7 @@ def started(
 
 @contextmanager
 def _resumed(
-    cls: type[C], config: str | None, overrides: list[str], resume: str
+    cls: type[C], config: str | None, overrides: list[str], resume: str, check: Callable[[C], object]
 ) -> Iterator[tuple[C, Run, int | None]]:
     from ludora.config import load_config, parse_overrides
     from ludora.runs.listing import find_run, latest_run
@@ -134,6 +147,7 @@ def _resumed(
         settings = load_config(cls, str(path / "config.json"), overrides)
         settings = settings.model_copy(update={**fixed, "runs_dir": saved.runs_dir})
         _refuse_changes(saved, settings)
+        check(settings)
         if settings != saved:
             run.write_json("config.json", settings.to_json())
         yield settings, run, step

@@ -12,7 +12,7 @@ from ludora.learn.learner import Learner
 from ludora.models.storage import adapter_files
 from ludora.players.base import Explicit, Player
 from ludora.players.bots import RandomPlayer
-from ludora.players.build import Studio
+from ludora.players.studio import Studio
 from ludora.runs.store import Run
 from ludora.types import Spec
 

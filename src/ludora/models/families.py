@@ -1,9 +1,4 @@
-"""One row per model family, by `config.model_type`, and what LoRA adapts in it.
-
-A family says where a model keeps its backbone, its decoder layers and its output head, and which linear modules
-of a decoder layer are attention and which are MLP. Adding a family is adding a row: nothing here, or anywhere
-above, reads a model's name.
-"""
+"""The parts of a model, by the row of its family in `known`, and what LoRA adapts in it."""
 
 from __future__ import annotations
 
@@ -17,71 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ludora.errors import InputError, nearest
-
-
-@dataclass(frozen=True)
-class Family:
-    """Where a family of models keeps its parts.
-
-    `backbone`, `layers` and `head` are dotted paths from the causal LM. `attention` and `mlp` are the linear modules
-    of one decoder layer, relative to it; fused projections (one matrix for q, k and v) are one name. `softcap` is the
-    config key of the tanh cap on the final logits, where the family has one.
-    """
-
-    model_type: str
-    backbone: str
-    layers: str
-    attention: tuple[str, ...]
-    mlp: tuple[str, ...]
-    head: str = "lm_head"
-    softcap: str = ""
-
-
-_LLAMA_ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-_LLAMA_MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-_NEOX_MLP = ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
-_GPT_MLP = ("mlp.c_fc", "mlp.c_proj")
-
-
-def _llama_like(model_type: str, softcap: str = "") -> Family:
-    return Family(model_type, "model", "model.layers", _LLAMA_ATTENTION, _LLAMA_MLP, softcap=softcap)
-
-
-_PHI = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.dense")
-_NEO = ("attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj", "attn.attention.out_proj")
-
-FAMILIES: Mapping[str, Family] = {
-    family.model_type: family
-    for family in (
-        _llama_like("llama"),  # SmolLM and SmolLM2 are llamas
-        _llama_like("smollm3"),
-        _llama_like("qwen2"),
-        _llama_like("qwen3"),
-        _llama_like("mistral"),
-        _llama_like("olmo2"),
-        _llama_like("gemma"),
-        _llama_like("gemma2", softcap="final_logit_softcapping"),
-        _llama_like("gemma3_text", softcap="final_logit_softcapping"),
-        Family("phi", "model", "model.layers", _PHI, ("mlp.fc1", "mlp.fc2")),
-        Family(
-            "phi3",
-            "model",
-            "model.layers",
-            ("self_attn.qkv_proj", "self_attn.o_proj"),
-            ("mlp.gate_up_proj", "mlp.down_proj"),
-        ),
-        Family("gpt2", "transformer", "transformer.h", ("attn.c_attn", "attn.c_proj"), _GPT_MLP),
-        Family("gpt_neo", "transformer", "transformer.h", _NEO, _GPT_MLP),
-        Family("gpt_neox", "gpt_neox", "gpt_neox.layers", ("attention.query_key_value", "attention.dense"), _NEOX_MLP),
-        Family(
-            "bloom",
-            "transformer",
-            "transformer.h",
-            ("self_attention.query_key_value", "self_attention.dense"),
-            _NEOX_MLP,
-        ),
-    )
-}
+from ludora.models.known import FAMILIES, Family
 
 
 def family_of(model: PreTrainedModel) -> Family:

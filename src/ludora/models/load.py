@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ludora.errors import InputError, MissingExtra, nearest
-from ludora.models.builtin import NAME as BUILTIN
-from ludora.models.builtin import builtin_folder, file_digest, gguf_file, quiet
-from ludora.models.families import FAMILIES, Family, decoder_layers, family_of
+from ludora.models.builtin import builtin_folder, file_digest, quiet
+from ludora.models.families import decoder_layers, family_of
+from ludora.models.known import BUILTIN, Family
 from ludora.models.machine import measure_dtypes, pick_device, pick_dtype, set_threads
 from ludora.models.tiny import tiny_model
 
-__all__ = ["Base", "load_base", "measure_dtypes", "models", "recompute", "set_threads"]
+__all__ = ["Base", "load_base", "measure_dtypes", "recompute", "set_threads"]
 
 QUANTIZE = ("none", "8bit", "4bit")
 
@@ -63,22 +63,6 @@ class _Source:
     made: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
 
 
-def models() -> list[tuple[str, str]]:
-    """Name and description of every model that needs no hub, and how to name the others."""
-    try:
-        gguf_file()
-        there = "installed"
-    except MissingExtra as error:
-        there = f"not installed: {error.hint}"
-    return [
-        (BUILTIN, f"SmolLM2-135M-Instruct (Apache-2.0), its Q4_1 GGUF dequantised to bf16; {there}"),
-        ("tiny", "a random llama of 4 layers with a byte-level tokenizer, for trying things out; plays at random"),
-        ("tiny:TYPE", f"the same of another family: {', '.join(FAMILIES)}"),
-        ("FOLDER", "a local Hugging Face folder: config.json, tokenizer, safetensors"),
-        ("ORG/NAME", "a model on the Hugging Face hub, of one of the families above"),
-    ]
-
-
 def load_base(
     name: str,
     *,
@@ -92,7 +76,7 @@ def load_base(
     """Load a base model by name: `smollm2-135m`, `tiny`, `tiny:gpt2`, a local folder or a hub id.
 
     Args:
-        name: see `models`.
+        name: see `known.models`.
         dtype: `bf16`, `fp32`, `fp16`, or `auto`: what multiplies fastest on this device.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`.
         quantize: `8bit` (LLM.int8) or `4bit` (NF4, double quantisation), by bitsandbytes; the head stays as it is.

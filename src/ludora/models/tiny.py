@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from ludora.errors import InputError, nearest
-from ludora.models.families import FAMILIES
+from ludora.models.known import FAMILIES
 from ludora.rng import stream
 
 CHATML = (

@@ -1,0 +1,47 @@
+"""`docs/metrics.md` names exactly the metrics that training logs, in all ways of training that log different ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+# Runs that together log everything there is to log.
+WAYS: tuple[dict[str, Any], ...] = (
+    {"kl": "fixed", "kl_coef": 0.1, "evaluate_every": 1, "updates": 1},
+    {"kl": "adaptive", "kl_coef": 0.1, "kl_target": 0.1, "dropout": 0.1, "value_warmup": 1},
+    {"opponent": "self", "magnet_weight": 0.4, "baseline": "ema", "evaluate_every": 2},
+    {"opponent": {"snapshots(last=1)": 1, "first": 1}, "snapshot_every": 1, "entropy_coef": 0.1, "target_kl": 1e-9},
+    {
+        "task": "tic_tac_toe",
+        "act": "say",
+        "max_new_tokens": 2,
+        "retries": 0,
+        "games_per_update": 2,
+        "evaluate_every": 1,
+        "evaluate_games": 2,
+        "updates": 1,
+    },
+)
+
+
+def documented() -> set[str]:
+    """The names in the first column of the page's table; OPPONENT and N stand for what differs."""
+    rows = re.findall(r"^\| (`.+?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert len(names) == len(set(names))
+    return set(names)
+
+
+def as_documented(name: str) -> str:
+    """`return/random/seat0` as the page writes it."""
+    return re.sub(r"/.+/seat\d+$", "/OPPONENT/seatN", name)
+
+
+def test_the_page_names_exactly_the_metrics_that_are_logged(train: Callable[..., Any]) -> None:
+    logged = {as_documented(name) for way in WAYS for row in train(**way).rows for name in row}
+    assert logged - documented() == set()  # logged, and nobody says what it is
+    assert documented() - logged == set()  # promised, and never logged
