@@ -144,7 +144,7 @@ def test_values_that_exclude_each_other_are_one_line(given: list[str], message: 
 def test_what_a_preset_says_steps_aside_where_it_has_no_effect() -> None:
     """Nobody should have to reset, one by one, keys that he never wrote."""
     plain = load_config(PPOConfig, "kuhn-self-play")
-    assert (plain.lam, plain.value_steps, plain.magnet_every) == (1.0, 8, 20)
+    assert (plain.lam, plain.value_steps, plain.magnet_every) == (1.0, 8, 12)
     changed = load_config(PPOConfig, "kuhn-self-play", ["baseline=ema", "magnet_weight=0"])
     assert (changed.lam, changed.value_steps, changed.magnet_every) == (0.95, 32, 25)
     with pytest.raises(ConfigError, match="value_steps = 9 has no effect with baseline = ema"):
