@@ -25,44 +25,27 @@ def snake(
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder for train.jsonl and eval.jsonl.")],
     games: Annotated[int, typer.Option(help="Games to play, in all.")] = 1000,
     size: Annotated[int, typer.Option(help="The board is SIZE x SIZE.")] = 10,
-    expert: Annotated[str, typer.Option(help="PLAYER: bfs, bfs-safe, astar, dfs, hamiltonian, greedy ...")] = "bfs",
+    expert: Annotated[str, typer.Option(help="PLAYER: bfs, bfs-safe, astar, bfs-safe(noise=0.15) ...")] = "bfs",
     text: Annotated[
         str, typer.Option(help="How states are told: features, features+trap, coordinates, board or seed.")
     ] = "features",
     max_steps: Annotated[int, typer.Option(help="Moves of one game at most.")] = 400,
-    noise: Annotated[
-        float, typer.Option(help="Share of moves played at random (never fatal); the labels stay the expert's.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of deals, noise and split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the deals and the split.")] = 0,
     eval_share: Annotated[float, typer.Option(help="Share of the games that goes to eval.jsonl; 0 for none.")] = 0.1,
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Write the 19 columns of numbers as train.csv, eval.csv too.")
-    ] = False,
 ) -> Shown:
     """Play expert games of Snake and write every decision, with its reasoning, split into train and eval by game."""
-    from ludora.data.snake import generate, make_expert
+    from ludora.data.snake import generate
+    from ludora.grammar import parse
+    from ludora.players.snake import build
     from ludora.types import Spec
 
     task = Spec("snake", params=(("max_steps", max_steps), ("size", size), ("text", text)))
-    player = make_expert(expert, noise)
+    player = build(parse(expert))
     with _progress(games) as step:
-        found = generate(
-            Path(out),
-            str(task),
-            player,
-            games=games,
-            seed=seed,
-            eval_share=eval_share,
-            tables=csv,
-            progress=step,
-        )
-    rows = [
-        (key, *(_shown(part.to_json()[key]) for part in found.values())) for key in next(iter(found.values())).to_json()
-    ]
-    data = {
-        **{"out": out, "task": str(task), "expert": player.name, "seed": seed, "noise": noise},
-        **{part: statistics.to_json() for part, statistics in found.items()},
-    }
+        found = generate(Path(out), str(task), player, games=games, seed=seed, eval_share=eval_share, progress=step)
+    facts = {part: statistics.to_json() for part, statistics in found.items()}
+    rows = [(key, *(_shown(part[key]) for part in facts.values())) for key in facts["train"]]
+    data = {"out": out, "task": str(task), "expert": player.name, "seed": seed, **facts}
     return Shown(data, table(f"{out}: {task}, {player.name}", ("", *found), rows))
 
 
@@ -92,6 +75,19 @@ def check(file: File) -> Shown:
             console.print(f"line {bad.number}: {bad.why}", markup=False, highlight=False, soft_wrap=True)
 
     return Shown(data, show, exit_code=1 if found.bad else 0)
+
+
+@app.command("table")
+@prints
+def table_(file: File, out: Annotated[str, typer.Argument(metavar="OUT", help="CSV file to write.")]) -> Shown:
+    """Replay recorded games of Snake and write each decision as a row of 19 columns, CSV."""
+    from ludora.data.snake import write_table
+    from ludora.data.trajectories import read_trajectories
+
+    games = read_trajectories(Path(file)).all_good()
+    rows = write_table(Path(out), games)
+    data = {"file": file, "out": out, "games": len(games), "rows": rows}
+    return Shown(data, lambda console: console.print(f"{rows} rows in {out}", markup=False, highlight=False))
 
 
 @app.command("messages")

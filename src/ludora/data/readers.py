@@ -138,10 +138,11 @@ def write_messages(path: Path, examples: Iterable[Example], *, reasoning: bool) 
     temporary, written, done = new_file(path), 0, False
     file = temporary.open("w", encoding="utf-8", newline="\n")
     try:
-        for written, example in enumerate(examples, start=1):
+        for example in examples:
             answer = Message("assistant", example.answer if reasoning else example.move)
             chat = [{"role": m.role, "content": m.content} for m in (*example.messages, answer)]
             file.write(json.dumps({"messages": chat}, ensure_ascii=False) + "\n")
+            written += 1
         done = True
     finally:
         close_file(file, temporary, path, keep=done)

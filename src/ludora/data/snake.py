@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ludora.data.lines import Reading
 from ludora.data.trajectories import Writer, close_file, new_file
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.snake import SnakeEnv, replay
-from ludora.envs.snake_game import FREE, MOVES, Position
+from ludora.envs.snake_game import BIT, FREE, MOVES, Position
 from ludora.errors import EnvBroken, InputError
-from ludora.grammar import parse
-from ludora.players import snake as experts
 from ludora.players.base import Player
 from ludora.rng import generator, stream
 from ludora.rollout import Game, play
 from ludora.types import Spec, Task, Trajectory
 
 FILES = {"train": "train.jsonl", "eval": "eval.jsonl"}
-TABLES = {"train": "train.csv", "eval": "eval.csv"}
 _SLOTS = 16  # games in flight; more only hold memory, since an expert gains nothing from a batch
 # In the order of the origin's tables.
 COLUMNS = (
@@ -99,16 +95,6 @@ class _Counts:
 # ---- playing -------------------------------------------------------------------------------------------------------
 
 
-def make_expert(text: str, noise: float = 0.0) -> Player:
-    """A snake player from its PLAYER string; with `noise` it errs that often, see `players.snake.Noisy`.
-
-    Raises:
-        InputError: there is no such player, or `noise` is out of range.
-    """
-    expert = experts.build(parse(text))
-    return experts.Noisy(expert, noise) if noise else expert
-
-
 def expert_games(spec: Spec, expert: Player, games: int, seed: int) -> Iterator[Trajectory]:
     """`games` games in order; number i deals from (seed, i) alone. None of them is a deal of an evaluation.
 
@@ -153,19 +139,17 @@ def generate(
     games: int,
     seed: int = 0,
     eval_share: float = 0.1,
-    tables: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Statistics]:
     """Play expert games and write them into a folder, split by game.
 
     Args:
-        folder: made if need be; gets `train.jsonl`, with a share `eval.jsonl`, and with `tables` the same as CSV.
+        folder: made if need be; gets `train.jsonl` and, with a share, `eval.jsonl`.
         task: a TASK of Snake.
         expert: who plays.
         games: how many.
-        seed: of deals, errors and split.
+        seed: of the deals and the split.
         eval_share: of the games, kept out of training.
-        tables: write CSV too.
         progress: called after every game.
 
     Returns:
@@ -180,72 +164,49 @@ def generate(
     if games < 1:
         raise InputError(f"at least 1 game must be played, not {games}", "--games 200")
     held_out = eval_numbers(games, eval_share, seed)
-    parts = ("train", "eval") if held_out else ("train",)
-    names = [names[part] for part in parts for names in ((FILES, TABLES) if tables else (FILES,))]
-    if there := [name for name in names if (folder / name).exists()]:
-        raise InputError(f"{folder / there[0]} exists already", "choose another folder, or delete it first")
+    files = {part: folder / name for part, name in FILES.items()}
+    if there := [path for path in files.values() if path.exists()]:
+        raise InputError(f"{there[0]} exists already", "choose another folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
+    parts = ("train", "eval") if held_out else ("train",)
     counts = {part: _Counts() for part in parts}
-    writers: dict[str, list[Writer | Table]] = {part: [Writer(folder / FILES[part])] for part in parts}
-    for part in parts if tables else ():
-        writers[part].append(Table(folder / TABLES[part]))
+    writers = {part: Writer(files[part]) for part in parts}
     done = False
     try:
         for number, trajectory in enumerate(expert_games(spec, expert, games, seed)):
             part = "eval" if number in held_out else "train"
-            for writer in writers[part]:
-                writer.write(trajectory)
+            writers[part].write(trajectory)
             counts[part].add(trajectory)
             progress()
         done = True
     finally:
-        for writer in (w for part in parts for w in writers[part]):
+        for writer in writers.values():
             writer.close(keep=done)
-    return {part: counts[part].statistics((folder / FILES[part]).stat().st_size) for part in parts}
-
-
-def count(reading: Reading[Trajectory]) -> Statistics:
-    """The statistics of a file that was read.
-
-    Raises:
-        InputError: it holds games of something else.
-    """
-    counts = _Counts()
-    for trajectory in reading.items:
-        if not {"apples", "end_reason"} <= trajectory.info.keys():
-            raise InputError(f"{reading.path} holds games that are not of snake", "they have no apples to count")
-        counts.add(trajectory)
-    return counts.statistics(reading.path.stat().st_size)
+    return {part: counts[part].statistics(files[part].stat().st_size) for part in parts}
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
 
 
-class Table:
-    """Writes one row of `COLUMNS` per decision as CSV, from games that are replayed. Closed like `Writer`.
+def write_table(path: Path, trajectories: Iterable[Trajectory]) -> int:
+    """One row of `COLUMNS` per decision, as CSV, from games that are replayed; returns how many rows there are.
 
     Raises:
-        InputError: there is such a file already.
+        InputError: the file exists already, a game is not of Snake, or its record does not replay.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.games = path, 0
-        self._temporary = new_file(path)
-        self._file = self._temporary.open("w", encoding="utf-8", newline="")
-        self._csv = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
-        self._csv.writeheader()
-
-    def write(self, trajectory: Trajectory) -> None:
-        """Add a game; it gets the next number, from 1.
-
-        Raises:
-            InputError: see `table_rows`.
-        """
-        self.games += 1
-        self._csv.writerows(table_rows(trajectory, self.games))
-
-    def close(self, *, keep: bool = True) -> None:
-        close_file(self._file, self._temporary, self.path, keep=keep)
+    temporary, rows, done = new_file(path), 0, False
+    file = temporary.open("w", encoding="utf-8", newline="")
+    try:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        for game, trajectory in enumerate(trajectories, start=1):
+            for row in table_rows(trajectory, game):
+                table.writerow(row)
+                rows += 1
+        done = True
+    finally:
+        close_file(file, temporary, path, keep=done)
+    return rows
 
 
 def table_rows(trajectory: Trajectory, game: int) -> Iterator[Mapping[str, int | str]]:

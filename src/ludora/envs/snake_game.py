@@ -124,8 +124,13 @@ class Position:
         mask = self.mask & ~BIT[self.tail] | BIT[cell]
         return Position(self.size, (*self.body[1:], cell), mask, move, self.apple)
 
+    @property
+    def legend(self) -> str:
+        """What the signs of `picture` are."""
+        return "Eat the apples (*). @ is your head, o your body, . your tail; do not run into it or into a wall."
+
     def picture(self) -> str:
-        """The board for a person: `@` head, `o` body, `.` tail, `*` apple."""
+        """The board for a person."""
         cells = {**dict.fromkeys(self.body, "o"), self.tail: ".", self.head: "@", self.apple: "*"}
         edge = "+" + "-" * (2 * self.size + 1) + "+"
         rows = [

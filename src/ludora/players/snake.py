@@ -12,6 +12,8 @@ be imitated together with the move. An answer is a function of the position alon
 | `hamiltonian` | along a cycle through all cells, with shortcuts; on odd boards, which have none, as `bfs-safe`  |
 | `greedy`      | the free move nearest to the apple: a rule of thumb on what `text=features` tells              |
 | `greedy:trap` | the same without traps where it can: on what `text=features+trap` tells                        |
+
+With `(noise=0.15)` any of them plays a random free move that often, and its own move is recorded as the label.
 """
 
 from __future__ import annotations
@@ -48,8 +50,12 @@ def build(spec: Spec) -> Player:
     name = f"{spec.name}:{spec.variant}" if spec.variant else spec.name
     if name not in EXPERTS:
         raise InputError(f"no player of snake is called {name!r}", nearest(name, EXPERTS))
-    read_options(spec, {})
-    return SnakePlayer(name, EXPERTS[name])
+    noise = read_options(spec, {"noise": float}).get("noise")
+    if noise is None:
+        return SnakePlayer(name, EXPERTS[name])
+    if not 0 < noise <= 1:
+        raise InputError(f"player {spec}: noise is above 0 and at most 1, not {noise:g}", f"{name}(noise=0.15)")
+    return Noisy(str(spec), SnakePlayer(name, EXPERTS[name]), noise)
 
 
 def position_of(turn: Turn, player: str) -> Position:
@@ -84,16 +90,14 @@ class SnakePlayer:
 
 
 class Noisy:
-    """An expert that errs: with probability `share` a free move at random is played, and the expert's is the label.
+    """An expert that errs: with probability `noise` a free move at random is played, and the expert's is the label.
 
     Positions that the expert alone would never reach get into the data that way, with the right answer beside them.
     """
 
-    def __init__(self, expert: Player, share: float) -> None:
-        if not 0 < share <= 1:
-            raise InputError(f"the share of random moves is above 0 and at most 1, not {share:g}", "for example 0.15")
-        self.name = expert.name
-        self._expert, self._share = expert, share
+    def __init__(self, name: str, expert: Player, noise: float) -> None:
+        self.name = name
+        self._expert, self._noise = expert, noise
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         return [self._err(turn, move) for turn, move in zip(turns, self._expert.act(turns), strict=True)]
@@ -101,7 +105,7 @@ class Noisy:
     def _err(self, turn: Turn, move: Move) -> Move:
         seed = stream("noise", turn.seed)
         free = position_of(turn, self.name).free_moves()
-        if uniform(seed) >= self._share or not free:
+        if uniform(seed) >= self._noise or not free:
             return move
         text = MOVES[free[int(uniform(seed, 1) * len(free))]]
         if text == move.text:
