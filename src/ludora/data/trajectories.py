@@ -192,7 +192,9 @@ def _one_of(data: Mapping[str, Any], key: str, kind: Callable[[str], Item]) -> I
 
 
 def _info(data: Mapping[str, Any]) -> dict[str, float | str]:
-    return {key: need(data, key, str if isinstance(data[key], str) else float) for key in data}
+    for key, value in data.items():
+        need(data, key, str if isinstance(value, str) else float)
+    return dict(data)  # as it was written: a whole number stays one
 
 
 def _read_step(data: Any, seat: int, number: int, memo: Memo) -> Step:

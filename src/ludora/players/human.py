@@ -179,7 +179,7 @@ def read_key() -> str:
     keys = sys.stdin.fileno()
     before = termios.tcgetattr(keys)
     try:
-        tty.setcbreak(keys)
+        tty.setcbreak(keys, termios.TCSADRAIN)  # the default would throw away what was typed since the last key
         data = os.read(keys, 1)
         # What follows an escape at once belongs to the same key.
         while data[:1] == b"\x1b" and len(data) < 3 and select.select([keys], [], [], 0.05)[0]:

@@ -186,7 +186,7 @@ def _near_tail(p: Position, moves: Sequence[int], why: str) -> Choice:
             best, longest = move, steps
     if longest:
         return best, f"{_facts(p)} {why}, so wait: after {MOVES[best]} the tail is {_steps(longest)} away."
-    return best, f"{_facts(p)} {why}, and neither is the tail in reach. {MOVES[best].capitalize()} is free."
+    return best, f"{_facts(p)} {why}, and neither is the tail in reach; {MOVES[best]} is free."
 
 
 # ---- A* ------------------------------------------------------------------------------------------------------------
@@ -198,11 +198,13 @@ def astar(p: Position) -> Choice:
     if not moves:
         return _lost(p)
     way = _astar_way(p, moves)
-    if way and (room := _room(p, way[0])) >= len(p.body):
-        text = f"A way of {_steps(len(way))} begins {MOVES[way[0]]}, with {room} cells of room behind it."
+    if not way:
+        return _near_tail(p, moves, "No way to it was found")
+    room = _room(p, way[0])
+    if room >= len(p.body):
+        text = f"A way of {_steps(len(way))} begins {MOVES[way[0]]}, with {room} cells of room there."
         return way[0], f"{_facts(p)} {text}"
-    why = f"The way {MOVES[way[0]]} is a dead end" if way else "No way leads to it"
-    return _near_tail(p, moves, why)
+    return _near_tail(p, moves, f"The way {MOVES[way[0]]} has room for {room} cells of {len(p.body)}")
 
 
 def _astar_way(p: Position, first: Sequence[int]) -> list[int]:
@@ -233,18 +235,12 @@ def _astar_way(p: Position, first: Sequence[int]) -> list[int]:
 def _room(p: Position, move: int) -> int:
     """Cells that can be reached after a move, the head's and the tail's among them."""
     after = p.moved(move)
-    free = p.board.cells & ~after.mask | BIT[after.tail]
-    # No goal: the search ends when nothing is left to find.
-    return _spread(p, free, BIT[after.head]).bit_count()
-
-
-def _spread(p: Position, free: int, source: int) -> int:
-    """All cells that a way through `free` joins to `source`, and `source` itself."""
-    width, found, ring = p.board.width, source, source
+    width, free = p.board.width, p.board.cells & ~after.mask | BIT[after.tail]
+    found = ring = BIT[after.head]
     while ring:
         ring = (ring << 1 | ring >> 1 | ring << width | ring >> width) & free & ~found
         found |= ring
-    return found
+    return found.bit_count()
 
 
 # ---- depth first ---------------------------------------------------------------------------------------------------
