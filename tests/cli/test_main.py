@@ -52,7 +52,7 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         (["runs", "show", "../.."], "there is no run '../..' in runs", "ludora train starts one"),
         (["play", "kuhn_poker", "--seat", "2"], "there is no seat 2 in kuhn_poker", "seats are 0 to 1"),
         (["play", "kuhn_poker", "--delay", "1"], "--delay has no effect without --watch", "add --watch PLAYER"),
-        (["play", "kuhn_poker", "--watch", "bfs"], "player bfs plays snake only", "choose random"),
+        (["evaluate", "bfs", "kuhn_poker"], "player bfs plays snake only", "choose random"),
         (["play", "snake(sise=4)"], "snake has no option 'sise'", "did you mean 'size'?"),
         (["play", "snake", "--watch", "bfs:fast"], "no player of snake is called 'bfs:fast'", "did you mean 'bfs"),
         (["data", "snake", "out", "--expert", "mcts"], "no player of snake is called 'mcts'", "known: astar, bfs"),

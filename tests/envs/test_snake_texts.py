@@ -143,3 +143,21 @@ def test_a_lookahead_and_safe_offers_are_labelled(text: str) -> None:
     assert ("one step ahead" in rules(text, False).content) == (text == "features+trap")
     assert "Only moves that do not end the game" in rules(text, True).content
     assert "Only moves" not in rules(text, False).content
+
+
+def test_the_examples_of_the_docs_are_real() -> None:
+    from pathlib import Path
+
+    from ludora.grammar import parse
+    from ludora.players.snake import build
+
+    docs = (Path(__file__).parents[2] / "docs" / "snake.md").read_text(encoding="utf-8")
+    env, expert = SnakeEnv(Task(task_spec("snake(size=6)"), 3)), build(parse("bfs-safe"))
+    for _ in range(49):
+        env.apply({0: expert.act(env.turns())[0]})
+    for text in TEXTS:
+        told = state(env.position, text, env.moves, 5).content
+        assert "\n".join(f"    {line}".rstrip() for line in told.splitlines()) in docs, text
+    for name in ("bfs", "bfs-safe", "astar", "dfs", "greedy", "greedy:trap"):
+        facts, _, said = build(parse(name)).act(env.turns())[0].reasoning.partition("(wall). ")
+        assert f"{facts}(wall).`" in docs and f"| {said} |" in docs, name

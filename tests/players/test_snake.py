@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_the_cycle_passes_through_every_cell_by_single_steps(size: int) -> None:
     cells = sorted(position.board.order, key=lambda cell: place[cell])
     assert [place[cell] for cell in cells] == list(range(size * size))
     xy = [position.board.xy(cell) for cell in (*cells, cells[0])]
-    assert all(abs(a - c) + abs(b - d) == 1 for (a, b), (c, d) in zip(xy, xy[1:], strict=False))
+    assert all(abs(a - c) + abs(b - d) == 1 for (a, b), (c, d) in pairwise(xy))
 
 
 def test_an_odd_board_has_no_cycle() -> None:

@@ -200,10 +200,12 @@ def astar(p: Position) -> Choice:
     way = _astar_way(p, moves)
     if not way:
         return _near_tail(p, moves, "No way to it was found")
+    begins = f"A way of {_steps(len(way))} begins {MOVES[way[0]]}"
+    if not is_trap(p, way[0]):
+        return way[0], f"{_facts(p)} {begins}; after this step the tail is in reach."
     room = _room(p, way[0])
     if room >= len(p.body):
-        text = f"A way of {_steps(len(way))} begins {MOVES[way[0]]}, with {room} cells of room there."
-        return way[0], f"{_facts(p)} {text}"
+        return way[0], f"{_facts(p)} {begins}, with {room} cells of room there."
     return _near_tail(p, moves, f"The way {MOVES[way[0]]} has room for {room} cells of {len(p.body)}")
 
 
