@@ -127,6 +127,7 @@ class _Running:
                 result.scores[i],
                 result.end,
                 seat.unclaimed,
+                result.info,
             )
             for i, seat in enumerate(self.seats)
         )

@@ -104,7 +104,9 @@ class Move:
     exact tokens it read), `tokens` (the exact tokens it sampled) with one `logprobs` entry each, and,
     where it chose among legal actions, `choices`: the token path of each of them, in the order of
     `Turn.legal`, of which `index` is the one taken; its single log-probability is `sum(logprobs)`.
-    `attempts` counts the answers sampled until one could be read.
+    `attempts` counts the answers sampled until one could be read. `reasoning` is why the move was made, in words,
+    where the player says so. `label` is the move to learn here where that is not the one that was played: an expert
+    that is made to err now and then labels every position with what it would have done.
     """
 
     text: str
@@ -115,6 +117,8 @@ class Move:
     choices: tuple[tuple[int, ...], ...] = ()
     index: int = -1
     attempts: int = 1
+    reasoning: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +150,23 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a finished game went: outcome and score (0..1) of every seat, in seat order."""
+    """How a finished game went: outcome and score (0..1) of every seat, in seat order.
+
+    `info` holds facts of this one game that its environment wants measured (apples, steps) or counted (a word).
+    """
 
     end: End
     outcomes: tuple[Outcome, ...]
     scores: tuple[float, ...]
+    info: Mapping[str, float | str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
     """One seat's view of one finished game.
 
-    `unclaimed` is reward that reached a seat before its first move, or a seat that never moved.
+    `unclaimed` is reward that reached a seat before its first move, or a seat that never moved. `info` is the game's,
+    as its `Result` has it; empty where a budget of the rollout ended the game.
     """
 
     task: Task
@@ -168,6 +177,7 @@ class Trajectory:
     score: float
     end: End
     unclaimed: float = 0.0
+    info: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def total(self) -> float:

@@ -51,6 +51,14 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         (["report", "nope"], "there is no run 'nope' in runs", "ludora train starts one"),
         (["runs", "show", "../.."], "there is no run '../..' in runs", "ludora train starts one"),
         (["play", "kuhn_poker", "--seat", "2"], "there is no seat 2 in kuhn_poker", "seats are 0 to 1"),
+        (["play", "kuhn_poker", "--delay", "1"], "--delay has no effect without --watch", "add --watch PLAYER"),
+        (["evaluate", "bfs", "kuhn_poker"], "player bfs plays snake only", "choose random"),
+        (["play", "snake(sise=4)"], "snake has no option 'sise'", "did you mean 'size'?"),
+        (["play", "snake", "--watch", "bfs:fast"], "no player of snake is called 'bfs:fast'", "did you mean 'bfs"),
+        (["data", "snake", "out", "--expert", "mcts"], "no player of snake is called 'mcts'", "known: astar, bfs"),
+        (["data", "snake", "out", "--size", "2"], "size is a whole number from 4 to 100, not 2", "size=4"),
+        (["data", "snake", "out", "--games", "0"], "at least 1 game must be played, not 0", "--games"),
+        (["data", "check", "none.jsonl"], "there is no file none.jsonl", "ludora data snake"),
         (["config", "show", "sed"], "no preset and no config file is called 'sed'", "did you mean 'seed'?"),
         (["config", "check", "seed", "task=hex(bord=3)"], "bord", ""),
     ],
@@ -106,7 +114,8 @@ def test_version(tmp_path: Path) -> None:
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    commands = ("demo", "train", "evaluate", "play", "report", "runs", "list", "config", "merge", "check-env", "doctor")
+    commands = ("demo", "train", "evaluate", "play", "data", "report", "runs", "list", "config", "merge", "check-env")
+    commands += ("doctor",)
     shown = ludora("--help", cwd=tmp_path).stdout
     assert [name for name in commands if name not in shown] == []
     for name in commands:
@@ -135,9 +144,13 @@ def test_config_check(tmp_path: Path) -> None:
 
 def test_games_by_number_and_by_name(tmp_path: Path) -> None:
     games = json.loads(ludora("list", "games", "--json", cwd=tmp_path).stdout)["games"]
-    assert len(games) == 22 and games[2]["name"] == "leduc_poker" and games[2]["first_task_id"] == 200_000_000
+    assert len(games) == 23 and games[2]["name"] == "leduc_poker" and games[2]["first_task_id"] == 200_000_000
+    assert games[22] == {
+        **{"name": "snake", "first_task_id": None, "long_name": "Snake on an n x n board"},
+        **{"players": "1", "dynamics": "sequential"},
+    }
     more = json.loads(ludora("list", "games", "--all", "--json", cwd=tmp_path).stdout)["games"]
-    assert more[:22] == games and "kuhn_poker" in {game["name"] for game in more}
+    assert more[:22] == games[:22] and {"kuhn_poker", "snake"} <= {game["name"] for game in more}
 
 
 def test_check_env(tmp_path: Path) -> None:

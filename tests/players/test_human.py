@@ -107,3 +107,52 @@ def test_player_string() -> None:
     assert build(parse("human")).name == "human"
     with pytest.raises(InputError):
         build(parse("human(name=me)"))
+
+
+# ---- pictures and keys ---------------------------------------------------------------------------------------------
+
+
+def steering(*keys: str) -> tuple[HumanPlayer, io.StringIO]:
+    pressed, out = iter(keys), io.StringIO()
+    return HumanPlayer(Console(file=out, width=100), key=lambda: next(pressed, "")), out
+
+
+def test_keys_are_moves() -> None:
+    turns = make_env(Task(task_spec("snake"))).turns()
+    for keys, text in ((("\x1b[A",), "up"), (("\x1bOB",), "down"), (("x", "a"), "left"), (("\x1b", "l"), "right")):
+        human, out = steering(*keys)
+        (move,) = human.act(turns)
+        assert (move.text, turns[0].legal[move.index]) == (text, text)
+        assert out.getvalue().count("No such move") == len(keys) - 1 and "@" in out.getvalue()
+
+
+@pytest.mark.parametrize("key", ["q", "", "\x04"])
+def test_a_key_leaves_the_game(key: str) -> None:
+    with pytest.raises(PlayerQuit):
+        steering("x", key)[0].act(make_env(Task(task_spec("snake"))).turns())
+
+
+def test_a_key_that_is_not_offered_is_no_move() -> None:
+    env = make_env(Task(task_spec("snake(offer=safe)")))
+    env.apply({0: FirstLegal().act(env.turns())[0]})  # up, so that down is straight back
+    human, out = steering("s", "w")
+    assert human.act(env.turns())[0].text == "up" and "Possible: up, left, right." in out.getvalue()
+
+
+def test_other_games_are_typed_even_where_there_are_keys() -> None:
+    out = io.StringIO()
+    human = HumanPlayer(Console(file=out, width=100), lambda prompt: "check", lambda: pytest.fail("no key is read"))
+    assert human.act([TURN])[0].text == "Check"
+
+
+def test_watching_changes_nothing_and_shows_all() -> None:
+    from ludora.players.human import Watched
+    from ludora.players.snake import build as snake_player
+
+    out, task = io.StringIO(), Task(task_spec("snake(size=4)"), 3)
+    watched = Watched(snake_player(parse("bfs")), Console(file=out, width=200), 0.0)
+    (ours,), (plain,) = (collect([Game(task, (p,))], make_env) for p in (watched, snake_player(parse("bfs"))))
+    assert ours.trajectories == plain.trajectories
+    for step in ours.trajectories[0].steps:
+        assert step.turn.state.picture() in out.getvalue()
+        assert f"{step.turn.number + 1}. seat 0, bfs: {step.move.text}  ({step.move.reasoning})" in out.getvalue()

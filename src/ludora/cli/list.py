@@ -18,9 +18,11 @@ def games(
         bool, typer.Option("--all", help="Every game of OpenSpiel, not only the numbered ones.")
     ] = False,
 ) -> Shown:
-    """Games with their task ids; --all for every other game that can be named."""
+    """Games with their task ids, and Ludora's own; --all for every other game that can be named."""
+    from ludora.envs.build import make_env, own_games
     from ludora.envs.catalogue import BLOCK, CATALOGUE
     from ludora.envs.openspiel_games import game_types
+    from ludora.types import Spec, Task
 
     kinds = game_types()
     numbers = {entry.name: i for i, entry in enumerate(CATALOGUE)}
@@ -35,6 +37,10 @@ def games(
         }
         for name in names
     ]
+    for name, text in own_games().items():
+        seats = make_env(Task(Spec(name))).num_seats
+        row = {"name": name, "first_task_id": None, "long_name": text}
+        found.append({**row, "players": f"{seats}-{seats}", "dynamics": "sequential"})
     for row in found:
         low, high = str(row["players"]).split("-")
         row["players"] = low if low == high else row["players"]

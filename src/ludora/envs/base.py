@@ -40,3 +40,15 @@ class Env(Protocol):
 
     def close(self) -> None:
         """Free what the environment holds. Idempotent."""
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """A `Turn.state` that people look at, in place of the text that a model reads."""
+
+    @property
+    def legend(self) -> str:
+        """What the signs of `picture` are."""
+
+    def picture(self) -> str:
+        """The state as lines of text."""

@@ -11,8 +11,11 @@ from ludora.errors import InputError
 from ludora.grammar import parse
 from ludora.types import Spec, Task
 
-# name -> (module, class). Imported only when asked for, so that no third party is loaded for another's sake.
-_ENVIRONMENTS: dict[str, tuple[str, str]] = {}
+# name -> (module, class, what it is). Imported only when asked for, so that no third party is loaded for another's
+# sake. The module also has `canonical(spec)`, which checks a spec's options and writes equal ones alike.
+_ENVIRONMENTS: dict[str, tuple[str, str, str]] = {
+    "snake": ("ludora.envs.snake", "SnakeEnv", "Snake on an n x n board"),
+}
 _DEFAULT = ("ludora.envs.openspiel", "OpenSpielEnv")
 
 
@@ -22,8 +25,13 @@ def make_env(task: Task) -> Env:
     Raises:
         InputError: the environment or one of its parameters is unknown or refused.
     """
-    module, name = _ENVIRONMENTS.get(task.env.name, _DEFAULT)
+    module, name = _ENVIRONMENTS.get(task.env.name, _DEFAULT)[:2]
     return cast(Env, getattr(import_module(module), name)(task))
+
+
+def own_games() -> dict[str, str]:
+    """The environments that are not OpenSpiel's, and what they are."""
+    return {name: text for name, (_, _, text) in _ENVIRONMENTS.items()}
 
 
 def task_spec(text: str) -> Spec:
@@ -43,7 +51,7 @@ def task_spec(text: str) -> Spec:
             raise InputError(f"a task id takes no parameters: {text!r}", f"write {spec.name} alone, or a game's name")
         spec = decode(int(spec.name))
     if not is_openspiel(spec):
-        return spec
+        return cast(Spec, import_module(_ENVIRONMENTS[spec.name][0]).canonical(spec))
     from ludora.envs.openspiel_games import canonical  # loads the engine, so only here
 
     return canonical(spec)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
-from ludora.players import bots, human, search
+from ludora.players import bots, human, search, snake
 from ludora.players.base import Player
 from ludora.settings import ModelSettings
 from ludora.types import Spec
@@ -17,6 +17,7 @@ PLAYERS: Mapping[str, str] = {
     "mcts": "Monte Carlo tree search; sees hidden cards; mcts:weak|medium|strong|origin or (simulations=, rollouts=)",
     "ismcts": "information-set MCTS: sees what its seat sees; (simulations=, rollouts=)",
     "nash": "near-Nash strategy by CFR+; small games only; (iterations=)",
+    **snake.PLAYERS,
     "human": "you, at the terminal",
     "base": "the base model without an adapter",
     "adapter": "the base model with an adapter: adapter(runs/NAME/adapter)",
@@ -86,4 +87,6 @@ def _scripted(spec: Spec) -> Player:
     """Players without a model; each room checks its own options."""
     if spec.name in ("random", "first"):
         return bots.build(spec)
+    if spec.name in snake.PLAYERS:
+        return snake.build(spec)
     return human.build(spec) if spec.name == "human" else search.build(spec)

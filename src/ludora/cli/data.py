@@ -1,0 +1,129 @@
+"""`ludora data`: make, check and convert what imitation learns from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ludora.cli.common import Shown, prints, say, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(help="Make, check and convert what imitation learns from.", no_args_is_help=True)
+File = Annotated[str, typer.Argument(metavar="FILE", help="A JSONL file of games or moves.")]
+
+
+@app.command("snake")
+@prints
+def snake(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder for train.jsonl and eval.jsonl.")],
+    games: Annotated[int, typer.Option(help="Games to play, in all.")] = 1000,
+    size: Annotated[int, typer.Option(help="The board is SIZE x SIZE.")] = 10,
+    expert: Annotated[str, typer.Option(help="PLAYER: bfs, bfs-safe, astar, bfs-safe(noise=0.15) ...")] = "bfs",
+    text: Annotated[
+        str, typer.Option(help="How states are told: features, features+trap, coordinates, board or seed.")
+    ] = "features",
+    max_steps: Annotated[int, typer.Option(help="Moves of one game at most.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of the deals and the split.")] = 0,
+    eval_share: Annotated[float, typer.Option(help="Share of the games that goes to eval.jsonl; 0 for none.")] = 0.1,
+) -> Shown:
+    """Play expert games of Snake and write every decision, with its reasoning, split into train and eval by game."""
+    from ludora.data.snake import generate
+    from ludora.grammar import parse
+    from ludora.players.snake import build
+    from ludora.types import Spec
+
+    task = Spec("snake", params=(("max_steps", max_steps), ("size", size), ("text", text)))
+    player = build(parse(expert))
+    with _progress(games) as step:
+        found = generate(Path(out), str(task), player, games=games, seed=seed, eval_share=eval_share, progress=step)
+    facts = {part: statistics.to_json() for part, statistics in found.items()}
+    rows = [(key, *(_shown(part[key]) for part in facts.values())) for key in facts["train"]]
+    data = {"out": out, "task": str(task), "expert": player.name, "seed": seed, **facts}
+    return Shown(data, table(f"{out}: {task}, {player.name}", ("", *found), rows))
+
+
+@app.command("check")
+@prints
+def check(file: File) -> Shown:
+    """Read a file as training does: count its games and moves, and name every line that cannot be read.
+
+    Exit code 1 if there is one.
+    """
+    from ludora.data.readers import read_examples
+
+    found = read_examples(Path(file))
+    data = {
+        "file": file,
+        "lines": found.lines,
+        "moves": len(found.items),
+        "with_reasoning": sum(bool(e.reasoning) for e in found.items),
+        "distinct_prompts": len({e.messages[-1].content for e in found.items}),
+        "bad_lines": [{"line": bad.number, "why": bad.why} for bad in found.bad],
+    }
+
+    def show(console: Console) -> None:
+        facts = [(key.replace("_", " "), str(value)) for key, value in data.items() if key != "bad_lines"]
+        table("", ("", ""), facts)(console)
+        for bad in found.bad:
+            console.print(f"line {bad.number}: {bad.why}", markup=False, highlight=False, soft_wrap=True)
+
+    return Shown(data, show, exit_code=1 if found.bad else 0)
+
+
+@app.command("table")
+@prints
+def table_(file: File, out: Annotated[str, typer.Argument(metavar="OUT", help="CSV file to write.")]) -> Shown:
+    """Replay recorded games of Snake and write each decision as a row of 19 columns, CSV."""
+    from ludora.data.snake import write_table
+    from ludora.data.trajectories import read_trajectories
+
+    games = read_trajectories(Path(file)).all_good()
+    rows = write_table(Path(out), games)
+    data = {"file": file, "out": out, "games": len(games), "rows": rows}
+    return Shown(data, lambda console: console.print(f"{rows} rows in {out}", markup=False, highlight=False))
+
+
+@app.command("messages")
+@prints
+def messages(
+    file: File,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="File to write.")],
+    reasoning: Annotated[bool, typer.Option("--reasoning", help="Answers are the reasoning, then the move.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without the lines that cannot be read.")] = False,
+) -> Shown:
+    """Turn a file of games into chats, one decision per line: {"messages": [..., the answer]}."""
+    from ludora.data.readers import read_examples, write_messages
+
+    found = read_examples(Path(file))
+    if skip_bad and found.bad:
+        say(found.complaint)
+    chats = write_messages(Path(out), found.items if skip_bad else found.all_good(), reasoning=reasoning)
+    data = {"file": file, "out": out, "chats": chats, "bad_lines": [bad.number for bad in found.bad]}
+    return Shown(data, lambda console: console.print(f"{chats} chats in {out}", markup=False, highlight=False))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {n}" for key, n in value.items())
+    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+@contextmanager
+def _progress(games: int) -> Iterator[Callable[[], None]]:
+    """What to call after every game; on a terminal it moves a bar with the time left."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("games", total=games)
+        yield lambda: bar.advance(task)
