@@ -36,8 +36,9 @@ def check(config: Config, overrides: Overrides = None) -> Shown:
     from ludora.envs.build import task_spec
 
     settings = _load(config, overrides)
-    task = str(task_spec(settings.task)) if hasattr(settings, "task") else ""
-    text = f"ok: {settings.KIND} config for {task}"
+    named = str(getattr(settings, "task", ""))  # of sft, the task may be that of the data, or none
+    task = str(task_spec(named)) if named not in ("", "none") else named
+    text = f"ok: {settings.KIND} config" + (f" for {task}" if task else "")
     return Shown({"ok": True, "kind": settings.KIND, "task": task}, lambda console: console.print(text, markup=False))
 
 

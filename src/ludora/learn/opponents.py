@@ -13,7 +13,7 @@ from ludora.learn.learner import Learner
 from ludora.models.adapters import Adapter
 from ludora.players.base import Player
 from ludora.players.bots import no_options, read_options
-from ludora.players.build import Studio, build_player
+from ludora.players.build import Studio
 from ludora.players.model import ModelPlayer
 from ludora.rng import generator
 from ludora.settings import PPOConfig
@@ -33,21 +33,13 @@ class Opponents:
         self.specs = [(parse(text), weight) for text, weight in config.opponents.items()]
         self.last = max((_last(s) for s, _ in self.specs if s.name == "snapshots"), default=0)
         self.players: dict[str, Player] = {
-            str(s): self._fixed(s) for s, _ in self.specs if s.name not in ("self", "snapshots")
+            str(s): studio.opponent(str(s)) for s, _ in self.specs if s.name not in ("self", "snapshots")
         }
         for s, _ in self.specs:
             if s.name in ("self", "base"):
                 no_options(s)
         self.snapshots: dict[int, ModelPlayer] = {}
         self.magnet_update = -1
-
-    def _fixed(self, spec: Spec) -> Player:
-        """A player that does not change. Models play on the run's own base, which so is in memory once."""
-        if spec.name == "base":
-            return self.studio.player("base", None)
-        if spec.name == "adapter" and len(spec.args) == 1 and not spec.params:
-            return self.studio.player(str(spec), self.studio.load(str(spec.args[0])))
-        return build_player(str(spec), self.config, self.studio.say)
 
     def fixed(self) -> list[tuple[Player, float]]:
         """The opponents that do not change, with their weights: what the learner is measured against."""

@@ -20,7 +20,7 @@ from ludora.models.storage import load_adapter
 from ludora.players import bots, human, search
 from ludora.players.base import Player
 from ludora.players.model import Acting, Chooser, ModelPlayer
-from ludora.settings import ModelSettings, PPOConfig
+from ludora.settings import ModelSettings, TrainSettings
 from ludora.types import Spec
 
 PLAYERS: Mapping[str, str] = {
@@ -84,7 +84,20 @@ class Studio:
         name = name or f"adapter({path})"
         return self.pack.adapters.get(name) or load_adapter(self.pack, Path(path), name)
 
-    def learner(self, config: PPOConfig) -> tuple[ModelPlayer, Adapter | None]:
+    def opponent(self, text: str) -> Player:
+        """A player that does not change. Models play on this base, which so is in memory once.
+
+        Raises:
+            InputError: as `build_player`.
+        """
+        spec = parse(text)
+        if spec == Spec("base"):
+            return self.player("base", None)
+        if spec.name == "adapter" and len(spec.args) == 1 and not (spec.params or spec.variant):
+            return self.player(str(spec), self.load(str(spec.args[0])))
+        return build_player(text, self.settings, self.say)
+
+    def learner(self, config: TrainSettings) -> tuple[ModelPlayer, Adapter | None]:
         """The player that learns and the adapter it is held near to (None: the base).
 
         Starting from an adapter, the learner is a copy of it and the frozen original is the reference.
