@@ -110,9 +110,9 @@ class TrainSettings(RunSettings):
 
     seed: Count = about("where all randomness of the run comes from", 0)
     adapter: str = about("start from this adapter folder; empty: a fresh one", "")
-    lora: Literal[
-        "none", "efficient", "balanced", "quality", "memory", "seed-speed", "seed-quality", "seed-memory"
-    ] = about("the adapter's shape by the model's parameter count; what is given beside it wins", "none")
+    lora: Literal["none", "efficient", "balanced", "quality", "memory", "seed-speed", "seed-quality", "seed-memory"] = (
+        about("the adapter's shape by the model's parameter count; what is given beside it wins", "none")
+    )
     rank: Annotated[int, Field(ge=1, le=4096)] = about("LoRA rank", 8)
     alpha: Positive = about("LoRA alpha: what the adapter adds is scaled by alpha / rank", 16.0)
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = about("dropout on the adapter's input", 0.0)
@@ -236,7 +236,7 @@ class SFTConfig(TrainSettings):
     eval_share: Annotated[float, Field(ge=0.0, lt=1.0)] = about("share of the lines (games) held out for that", 0.05)
     bad_lines: Literal["refuse", "skip"] = about("what to do about lines that cannot be used", "refuse")
     answer: Literal["move", "reasoning"] = about("learn a game's moves alone, or with their reasoning", "move")
-    loss: Literal["choices", "tokens"] = about("moves among the legal ones, or as text (always with act = say)", "choices")
+    loss: Literal["choices", "tokens"] = about("of a move: among the legal ones, or as text", "choices")
     assistant: Literal["last", "all"] = about("which assistant messages of a conversation are learnt", "last")
 
     epochs: AtLeastOne = about("passes over the data at most", 3)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="TrainSettings")
 LATEST = "latest"
-Config = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")
-]
+Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]
 Resume = Annotated[
     str | None,
     typer.Option(

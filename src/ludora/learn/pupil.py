@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,10 +21,12 @@ from ludora.rng import stream
 from ludora.settings import SFTConfig
 from ludora.types import Stop, Turn
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """`values` [units]: one loss per choice, then one per learnt token; how many `choices`, how many of them `right`."""
+    """`values` [units]: one loss per choice, then one per learnt token. `right` of the `choices` were the likeliest."""
 
     values: Tensor
     choices: int
@@ -89,8 +91,8 @@ class Pupil:
             found.append(-table.gather(1, index[:, None])[:, 0])
         if texts:
             distinct = list(dict.fromkeys(texts))
-            values = policy.token_losses(distinct, [adapter] * len(distinct)).split([units(text) for text in distinct])
-            known = dict(zip(distinct, values, strict=True))
+            values = policy.token_losses(distinct, [adapter] * len(distinct))
+            known = dict(zip(distinct, torch.split(values, [units(text) for text in distinct]), strict=True))
             found += [known[text] for text in texts]
         return Losses(torch.cat(found), len(choices), right)
 
@@ -119,16 +121,26 @@ class Pupil:
     # ---- measuring -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def measure(self, items: Sequence[Item], homes: Homes) -> dict[str, float]:
-        """Loss and perplexity on held-out examples, and how often the expert's move is the likeliest."""
+    def measure(self, lessons: Sequence[Lesson], homes: Homes) -> dict[str, float]:
+        """Loss and perplexity on held-out examples; where the player chooses, how often the expert's move is the
+        likeliest of the legal ones.
+        """
         sums = Sums()
-        for batch in chunks(items, self.config.batch):
+        for batch in chunks([lesson.item for lesson in lessons], self.config.batch):
             homes.prepare(batch)
             for part in parts(batch, 1, self.config.part_tokens):
                 _count(sums, "eval_", self.losses(part))
         means = sums.means()
         found = {"eval_loss": means["eval_loss"], "eval_perplexity": math.exp(min(means["eval_loss"], 700.0))}
-        return found | ({"move_accuracy": means["eval_accuracy"]} if "eval_accuracy" in means else {})
+        if "eval_accuracy" in means:
+            return found | {"move_accuracy": means["eval_accuracy"]}
+        turns = [lesson for lesson in lessons if lesson.turn and lesson.turn.legal]  # with loss = tokens
+        return found | ({"move_accuracy": self._scored(turns)} if turns and self.config.act == "choose" else {})
+
+    def _scored(self, lessons: Sequence[Lesson]) -> float:
+        """How often the expert's move is the likeliest of the legal ones, as the player chooses."""
+        rows = self.player.log_probs([self.player.query(cast(Turn, lesson.turn)) for lesson in lessons])
+        return sum(int(row.argmax()) == lesson.index for row, lesson in zip(rows, lessons, strict=True)) / len(lessons)
 
     def answer(self, lessons: Sequence[Lesson]) -> dict[str, float]:
         """Put held-out turns to the player: how many answers can be read, how many are the expert's move.
@@ -144,19 +156,15 @@ class Pupil:
             for i, lesson in enumerate(asked)
         ]
         moves = self.player.act(turns)
-        scores = self.player.log_probs([self.player.query(turn) for turn in turns])
         n = len(asked)
         return {
             "parse_rate": sum(move.attempts == 1 and move.stop is not Stop.INVALID for move in moves) / n,
             "move_accuracy": sum(move.index == lesson.index for move, lesson in zip(moves, asked, strict=True)) / n,
-            "scored_accuracy": sum(
-                int(row.argmax()) == lesson.index for row, lesson in zip(scores, asked, strict=True)
-            )
-            / n,
+            "scored_accuracy": self._scored(asked),
         }
 
 
-def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+def chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """Consecutive batches of `size`, the last one may be smaller."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 

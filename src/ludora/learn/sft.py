@@ -11,9 +11,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
-from ludora.data.batches import Homes, Item, Order, digest, units
+from ludora.data.batches import Homes, Order, digest, units
 from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
@@ -51,20 +52,24 @@ class Progress:
     after: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass
 class Setup:
     """What a run works with."""
 
     studio: Studio
     pupil: Pupil
     lessons: Lessons
-    measured: list[Item]  # held-out examples
+    measured: list[Lesson]  # of those held out
     asked: list[Lesson]  # held-out turns to answer by sampling
     order: Order
     homes: Homes
-    hash: str  # of all examples
     spec: Spec | None  # the game to play at the end
-    steps: int
+    steps: int  # at most
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all examples, by which a resumed run knows its own."""
+        return digest([lesson.item for lesson in (*self.lessons.learnt, *self.measured)])
 
 
 def train(
@@ -164,16 +169,13 @@ def _begin(config: SFTConfig, log: RunLog) -> Setup:
     measured = draw.sample(lessons.held_out, min(len(lessons.held_out), config.evaluate_examples))
     answered = min(len(lessons.opening_turns), config.evaluate_answers) if config.act == "say" else 0
     asked = draw.sample(lessons.opening_turns, answered)
-    items = [lesson.item for lesson in lessons.learnt]
-    held = [lesson.item for lesson in measured]
+    items, held = ([lesson.item for lesson in part] for part in (lessons.learnt, measured))
     order = Order(len(items), config.batch, config.seed)
     first = [[items[i] for i in order.at(step)] for step in range(order.per_epoch)]
     homes = Homes(studio.engine, player.policy, [*first, *chunks(held, config.batch)])
-    steps = order.per_epoch * config.epochs
-    it = Setup(
-        studio, pupil, lessons, held, asked, order, homes, digest([*items, *held]), _game(config, lessons, log), steps
-    )
-    it.steps = log.updates = min(steps, config.steps) if config.steps else steps
+    steps = min(config.steps or math.inf, order.per_epoch * config.epochs)
+    it = Setup(studio, pupil, lessons, measured, asked, order, homes, _game(config, lessons, log), int(steps))
+    log.updates = it.steps
     _check_opponent(config, it)
     trainable, total = pupil.adapter.parameters, studio.base.parameters
     log.say(
@@ -244,7 +246,7 @@ def _progress(config: SFTConfig, it: Setup, at: Progress) -> float:
 def _save(run: Run, config: SFTConfig, it: Setup, sums: Sums, at: Progress) -> None:
     """A checkpoint of everything, and the best one kept aside."""
     files = {f"{name}.safetensors": pack_tensors(values) for name, values in it.pupil.tensors().items() if values}
-    state = {"progress": asdict(at), "pupil": it.pupil.state(), "sums": sums.values, "examples": it.hash}
+    state = {"progress": asdict(at), "pupil": it.pupil.state(), "sums": sums.values, "examples": it.digest}
     files["state.json"] = json.dumps(state, sort_keys=True).encode()
     run.save_checkpoint(at.step, files)
     _mark(run, at)
@@ -263,7 +265,7 @@ def _resume(run: Run, it: Setup, sums: Sums, step: int | None, log: RunLog) -> P
     if found is None:
         return Progress()
     state = json.loads(found.files["state.json"])
-    if state["examples"] != it.hash:
+    if state["examples"] != it.digest:
         raise InputError(
             "the examples are not those that this run began with, so it cannot go on exactly",
             "bring back the old files and settings, or start a new run with adapter=RUN/adapter",

@@ -217,7 +217,7 @@ class Policy:
         return nn.functional.cross_entropy(self.logits(hidden), targets, reduction="none")
 
     def _in_pieces(self, score: Callable[[Tensor, Tensor], T], hidden: Tensor, tokens: Tensor) -> Iterator[T]:
-        """`score` of some states at a time: fp32 logits are never held all at once; the backward pass makes them again."""
+        """`score` of some states at a time: never all fp32 logits at once; backwards they are made again."""
         step = max(1, PIECE // self._head.weight.shape[0])
         for start in range(0, len(tokens), step):
             piece = hidden[start : start + step], tokens[start : start + step]

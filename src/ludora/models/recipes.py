@@ -1,8 +1,8 @@
 """`lora = NAME`: the shape of an adapter by the number of the model's parameters, counted and never read off its name.
 
-`efficient`, `balanced`, `quality` and `memory` are the house's own (`families.preset`). The `seed-` ones are the rows of
-the document that Ludora's imitation grew from. Its sizes are those of the models it had in mind, 7 and 13 billion; a
-row holds up to the middle between its size and the next.
+`efficient`, `balanced`, `quality` and `memory` are the house's own (`families.preset`). The `seed-` ones are the rows
+of the document that Ludora's imitation grew from, which had models of 7 and 13 billion parameters and larger ones in
+mind; the bounds between them are ours.
 """
 
 from __future__ import annotations
