@@ -211,13 +211,10 @@ class _Teacher:
     def _conversation(self, messages: tuple[Message, ...]) -> list[Text]:
         """The last answer, or all of them: in one row where the chat template never rewrites what was said."""
         answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-        prefix = len(self.chat.prefix(messages))
         if self.config.assistant == "last" or not self.chat.append_only:
             chosen = answers[-1:] if self.config.assistant == "last" else answers
-            return [
-                _single(self.chat.opening(messages[:i]), prefix, self.chat.answer(messages[i].content), self.end)
-                for i in chosen
-            ]
+            return [self._last_answer(messages[: i + 1]) for i in chosen]
+        prefix = len(self.chat.prefix(messages[: answers[0]]))
         rounds = []
         start = 0
         for i in answers:
@@ -228,6 +225,10 @@ class _Teacher:
             rounds.append((tokens, self.chat.answer(messages[i].content)))
             start = i + 1
         return [_several(rounds, prefix, self.end)]
+
+    def _last_answer(self, messages: tuple[Message, ...]) -> Text:
+        prompt, answer = messages[:-1], self.chat.answer(messages[-1].content)
+        return _single(self.chat.opening(prompt), len(self.chat.prefix(prompt)), answer, self.end)
 
 
 def _single(prompt: Tokens, prefix: int, answer: Tokens, end: int) -> Text:
