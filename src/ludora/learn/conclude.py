@@ -55,7 +55,7 @@ def conclude(
     before = studio.player(start.name if start else "base", start)
     against: Player | None = max(fixed, key=lambda pair: pair[1])[0] if fixed else RandomPlayer()
     against = against if num_players(spec) > 1 else None
-    small = exact.is_exact(spec) and isinstance(against, Explicit)
+    small = exact.is_exact(spec) and isinstance(against, Explicit) and isinstance(after, Explicit)
     evaluation = evaluate_players([after, before], spec, against, games=games, seed=learner.config.seed, exact=small)
     run.write_json("evaluation.json", evaluation.to_json())
     replays = telling_games(after, spec, against, baseline=before, seed=learner.config.seed)
