@@ -9,7 +9,7 @@ from pathlib import Path
 RULE = {"red": "stop", "blue": "go", "green": "wait"}
 
 
-def games(path: Path, count: int = 40, turns: int = 5, seed: int = 0, task: str = "lights") -> Path:
+def games(path: Path, count: int = 40, turns: int = 5, seed: int = 0, days: int = 7, task: str = "lights") -> Path:
     """Recorded games in which the move hangs on one word of the state."""
     draw = random.Random(seed)
     with path.open("w") as file:
@@ -17,7 +17,7 @@ def games(path: Path, count: int = 40, turns: int = 5, seed: int = 0, task: str 
             steps = []
             for turn in range(turns):
                 colour = draw.choice(sorted(RULE))
-                state = f"Day {number % 7}. {'It rains. ' * (turn % 2)}The light is {colour}."
+                state = f"Day {number % days}. {'It rains. ' * (turn % 2)}The light is {colour}."
                 messages = [{"role": "system", "content": "Mind the light."}, {"role": "user", "content": state}]
                 move = {"legal": ["stop", "go", "wait"], "move": RULE[colour], "reasoning": f"{colour}!", "reward": 0.0}
                 steps.append({"messages": messages, **move})
