@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import pytest
 import torch
 from hypothesis import given
@@ -98,6 +100,46 @@ def test_homes_change_no_number(kept: bool) -> None:
         spent = made.engine.counters.trunk_tokens
         assert torch.allclose(made.engine.encode(*given), wanted, atol=1e-5)
     assert (made.engine.counters.trunk_tokens == spent) is kept
+
+
+@pytest.mark.parametrize("room", [1 << 30, 60_000])
+def test_a_row_is_computed_beside_the_same_rows_however_a_run_came_there(room: int) -> None:
+    """Straight through from the start, or from the middle with an empty cache: what shares a batch decides bits."""
+    made = rig("llama")
+    adapter = made.add(layers="top:1")
+    items = [plain(20 + i % 3, i % 10, prefix=8) for i in range(16)]  # some come twice
+    order = Order(len(items), 4, 0)
+    batches = [[items[i] for i in order.at(step)] for step in range(3 * order.per_epoch)]
+
+    def company(first: int) -> dict[int, dict[Row, list[Row]]]:
+        """Per step the rows that were computed together, by each of them."""
+        made.engine.forget()
+        made.engine._trunk.limit = room
+        homes = Homes(made.engine, made.policy, batches[: order.per_epoch])
+        seen: dict[int, dict[Row, list[Row]]] = {}
+        real = made.engine._compute_trunk
+        for step in range(first, len(batches)):
+            seen[step] = {}
+
+            def spy(rows: Sequence[Row], step: int = step) -> Iterator[tuple[Row, torch.Tensor]]:
+                seen[step] |= {row: list(rows) for row in rows}
+                return real(rows)
+
+            made.engine._compute_trunk = spy  # type: ignore[method-assign]
+            homes.prepare(batches[step])
+            distinct = list(dict.fromkeys(batches[step]))
+            rows, reads = [item.row for item in distinct], [item.reads for item in distinct]  # type: ignore[union-attr]
+            with torch.no_grad():
+                made.engine.encode(rows, reads, [adapter] * len(rows))
+        made.engine._compute_trunk = real  # type: ignore[method-assign]
+        return seen
+
+    whole, later = company(0), company(order.per_epoch + 2)
+    homed = {row: rows for step in whole.values() for row, rows in step.items()}
+    assert later and any(later.values())
+    for step, computed in later.items():
+        for row, rows in computed.items():
+            assert rows == whole[step].get(row, homed[row])
 
 
 def test_without_a_trunk_there_are_no_homes() -> None:
