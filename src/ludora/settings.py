@@ -260,7 +260,8 @@ class SFTConfig(TrainSettings):
         *((key, "evaluate_every", True) for key in ("evaluate_examples", "evaluate_answers", "patience")),
         ("evaluate_answers", "act", ("say",)),
     )
-    FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"batch"}  # and the examples: see `learn.sft`
+    # The files may move, so what they hold is what must stay: see `learn.sft`.
+    FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"batch", "answer", "loss", "act", "labels", "history"}
 
     @model_validator(mode="before")
     @classmethod

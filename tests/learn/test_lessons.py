@@ -4,7 +4,6 @@ plain transformers, which gets the whole rendered chat and labels.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from tests.models.test_chat import TEMPLATES, tokenizer_with
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -24,8 +22,6 @@ from ludora.learn.pupil import Pupil
 from ludora.models.policy import Text
 from ludora.models.tiny import tiny_model
 from ludora.players.build import Studio
-from ludora.runs.log import RunLog
-from ludora.runs.store import Run
 from ludora.settings import SFTConfig
 from ludora.types import Move
 
@@ -81,8 +77,7 @@ def learn(models: dict[str, Path], tmp_path: Path) -> Learn:
         pupil = Pupil.create(config, player, reference)
         draw = torch.Generator().manual_seed(5)  # B is no longer zero
         pupil.adapter.restore(pupil.adapter.flat + 0.1 * torch.randn(pupil.adapter.flat.shape, generator=draw))
-        with Run.create(tmp_path, "run", {}) as run, RunLog(run, console=Console(file=io.StringIO())) as log:
-            return pupil, prepare(config, player, log)
+        return pupil, prepare(config, player)
 
     return make
 

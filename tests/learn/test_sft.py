@@ -206,8 +206,7 @@ def pupil(tmp_path: Path) -> Callable[..., tuple[Pupil, list[Any]]]:
         config = SFTConfig(**{**TINY, "data": str(data), "eval_share": 0.0, "evaluate_every": 0, **changes})
         studio = Studio(config, lambda text: None)
         player, reference = studio.learner(config)
-        with Run.create(tmp_path, "run", {}) as run, RunLog(run, console=Console(file=io.StringIO())) as log:
-            lessons = sft.prepare(config, player, log)
+        lessons = sft.prepare(config, player)
         return Pupil.create(config, player, reference), [lesson.item for lesson in lessons.learnt]
 
     return build

@@ -178,7 +178,11 @@ def _resumed(
         _refuse_changes(saved, settings)
         if settings != saved:
             run.write_json("config.json", settings.to_json())
-        yield settings, run, step
+        try:
+            yield settings, run, step
+        except InputError:  # what could not be used must not stay behind
+            run.write_json("config.json", saved.to_json())
+            raise
 
 
 def as_started(run: Run, saved: RunSettings) -> dict[str, Any]:

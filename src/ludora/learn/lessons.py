@@ -24,7 +24,6 @@ from ludora.models.policy import Text
 from ludora.models.rows import Row
 from ludora.players.model import STEM, ModelPlayer, ask, labels_of
 from ludora.rng import generator
-from ludora.runs.log import RunLog
 from ludora.settings import SFTConfig
 from ludora.types import Message, Turn
 
@@ -47,9 +46,10 @@ class Lessons:
     opening_turns: list[Lesson] = field(default_factory=list)
     bad: list[BadLine] = field(default_factory=list)
     task: str = ""  # the one that most games were played on
+    notes: list[str] = field(default_factory=list)  # what the user should be warned of
 
 
-def prepare(config: SFTConfig, player: ModelPlayer, log: RunLog) -> Lessons:
+def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
     """Read the files of a config, and make lessons of them as `player` would be asked.
 
     Raises:
@@ -69,17 +69,16 @@ def prepare(config: SFTConfig, player: ModelPlayer, log: RunLog) -> Lessons:
         found.bad = sorted(train.bad + held_out.bad, key=lambda line: int(line.where.rpartition(":")[2]))
     if found.bad and config.bad_lines == "refuse":
         raise refuse(found.bad)
-    for line in found.bad[:SHOWN]:
-        log.warn(f"{line.where} is skipped: {line.reason}")
+    found.notes = [f"{line.where} is skipped: {line.reason}" for line in found.bad[:SHOWN]]
     if len(found.bad) > SHOWN:
-        log.warn(f"{len(found.bad) - SHOWN} more lines are skipped")
+        found.notes.append(f"{len(found.bad) - SHOWN} more lines are skipped")
     if not found.learnt or (config.evaluate_every and not found.held_out):
         what = "measure on" if found.learnt else "learn from"
         raise InputError(f"the data holds nothing to {what}", "more lines, another eval_share, or evaluate_every=0")
     found.opening_turns = teacher.opening_turns(held_out, found.held_out)
     names = Counter(record.task for record in train.records if record.turns)
     found.task = names.most_common(1)[0][0] if names else ""
-    _check_options(config, player, [*train.records, *held_out.records], found, log)
+    _check_options(config, [*train.records, *held_out.records], found)
     return found
 
 
@@ -99,10 +98,8 @@ def _split(found: Examples, config: SFTConfig) -> tuple[Examples, Examples]:
     return Examples(sides[0], found.bad), Examples(sides[1])
 
 
-def _check_options(
-    config: SFTConfig, player: ModelPlayer, records: Sequence[Record], found: Lessons, log: RunLog
-) -> None:
-    """Refuse options that concern a kind of data that there is none of, and warn of answers that would be cut off."""
+def _check_options(config: SFTConfig, records: Sequence[Record], found: Lessons) -> None:
+    """Refuse options that concern a kind of data that there is none of; note answers that would be cut off."""
     conversations, games = (any(r.messages for r in records), any(r.turns for r in records))
     if not games and (config.answer != "move" or config.history):
         key = "history" if config.history else "answer"
@@ -113,9 +110,8 @@ def _check_options(
         texts = [lesson.item for lesson in found.learnt if isinstance(lesson.item, Text) and lesson.turn]
         longest = max((len(text.targets) for text in texts), default=0)
         if longest > config.max_new_tokens:
-            log.warn(
-                f"answers have up to {longest} tokens: max_new_tokens = {config.max_new_tokens} cuts off what is learnt"
-            )
+            cut = f"max_new_tokens = {config.max_new_tokens} cuts off what is learnt"
+            found.notes.append(f"answers have up to {longest} tokens: {cut}")
 
 
 class _Teacher:

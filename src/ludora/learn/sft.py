@@ -88,6 +88,7 @@ def train(
     it = _begin(config, log)
     sums, pace = Sums(), Sums()
     at = _resume(run, it, sums, step, log)
+    _announce(it, log)
     if not run.steps:
         if config.evaluate_every:
             log.metrics(0, _evaluate(config, it, at, log) | {"time": 0.0})
@@ -164,7 +165,7 @@ def _begin(config: SFTConfig, log: RunLog) -> Setup:
     studio = Studio(config, log.say)
     player, reference = studio.learner(config)
     pupil = Pupil.create(config, player, reference)
-    lessons = prepare(config, player, log)
+    lessons = prepare(config, player)
     draw = generator("measured", config.seed)
     measured = draw.sample(lessons.held_out, min(len(lessons.held_out), config.evaluate_examples))
     answered = min(len(lessons.opening_turns), config.evaluate_answers) if config.act == "say" else 0
@@ -174,31 +175,38 @@ def _begin(config: SFTConfig, log: RunLog) -> Setup:
     first = [[items[i] for i in order.at(step)] for step in range(order.per_epoch)]
     homes = Homes(studio.engine, player.policy, [*first, *chunks(held, config.batch)])
     steps = min(config.steps or math.inf, order.per_epoch * config.epochs)
-    it = Setup(studio, pupil, lessons, measured, asked, order, homes, _game(config, lessons, log), int(steps))
+    it = Setup(studio, pupil, lessons, measured, asked, order, homes, _game(config, lessons), int(steps))
     log.updates = it.steps
     _check_opponent(config, it)
-    trainable, total = pupil.adapter.parameters, studio.base.parameters
+    return it
+
+
+def _announce(it: Setup, log: RunLog) -> None:
+    """Say and record what the run works with: after a resume, which takes the logs back to the checkpoint."""
+    for note in it.lessons.notes:
+        log.warn(note)
+    base, trainable, learnt = it.studio.base, it.pupil.adapter.parameters, len(it.lessons.learnt)
+    total = base.parameters
     log.say(
-        f"{len(items)} examples to learn, {len(lessons.held_out)} held out; {it.steps} steps at most; "
+        f"{learnt} examples to learn, {len(it.lessons.held_out)} held out; {it.steps} steps at most; "
         f"{trainable:,} trainable parameters ({trainable / total:.2%} of {total:,})"
     )
     log.event(
         "start",
-        dtype=str(studio.base.dtype).removeprefix("torch."),
-        device=str(studio.base.device),
-        threads=studio.threads,
-        base=studio.base.fingerprint,
+        dtype=str(base.dtype).removeprefix("torch."),
+        device=str(base.device),
+        threads=it.studio.threads,
+        base=base.fingerprint,
         trainable=trainable,
-        examples=len(items),
-        held_out=len(lessons.held_out),
-        skipped_lines=len(lessons.bad),
-        trunk_rows=len(homes),
+        examples=learnt,
+        held_out=len(it.lessons.held_out),
+        skipped_lines=len(it.lessons.bad),
+        trunk_rows=len(it.homes),
         game=str(it.spec or ""),
     )
-    return it
 
 
-def _game(config: SFTConfig, lessons: Lessons, log: RunLog) -> Spec | None:
+def _game(config: SFTConfig, lessons: Lessons) -> Spec | None:
     """The game to play when training is over: the one that is asked for, or that of the data if it is to be had."""
     if config.task:
         return None if config.task == "none" else task_spec(config.task)
@@ -208,7 +216,7 @@ def _game(config: SFTConfig, lessons: Lessons, log: RunLog) -> Spec | None:
         spec = task_spec(lessons.task)
         num_players(spec)
     except InputError as error:
-        log.warn(f"no games will be played: the data's task {lessons.task!r} cannot be: {error.message}")
+        lessons.notes.append(f"no games will be played: the data's task {lessons.task!r} cannot be: {error.message}")
         return None
     return spec
 
@@ -261,15 +269,17 @@ def _mark(run: Run, at: Progress) -> None:
 
 def _resume(run: Run, it: Setup, sums: Sums, step: int | None, log: RunLog) -> Progress:
     """The state of the newest sound checkpoint (or of the one asked for); a new start if there is none."""
+    if run.steps:  # before the run is taken back to anything
+        begun = json.loads(run.load_checkpoint(step).files["state.json"])
+        if begun["examples"] != it.digest:
+            raise InputError(
+                "the examples are not those that this run began with, so it cannot go on exactly",
+                "bring back the old files and settings, or start a new run with adapter=RUN/adapter",
+            )
     found = run.resume(step)
     if found is None:
         return Progress()
     state = json.loads(found.files["state.json"])
-    if state["examples"] != it.digest:
-        raise InputError(
-            "the examples are not those that this run began with, so it cannot go on exactly",
-            "bring back the old files and settings, or start a new run with adapter=RUN/adapter",
-        )
     tensors = {
         name.removesuffix(".safetensors"): unpack_tensors(data)
         for name, data in found.files.items()
