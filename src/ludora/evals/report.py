@@ -11,8 +11,11 @@ from ludora.evals.story import Story, flat, read_story
 from ludora.evals.tables import NONE, heading, measures, title, verdicts
 from ludora.runs.files import replace_file
 
-CURVE = ("return", "win_rate", "expected_value", "nash_conv", "kl", "entropy")  # in the Markdown report
-CURVE += ("loss", "eval_loss", "move_accuracy", "parse_rate")
+# metrics of the Markdown report, where a run has them, and how many lines of them
+CURVE = (
+    *("return", "win_rate", "expected_value", "nash_conv", "kl", "entropy"),
+    *("loss", "eval_loss", "move_accuracy", "parse_rate"),
+)
 CURVE_LINES = 20
 
 
