@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ludora.config import CONFIGS, ModelSettings, PPOConfig, load_config, make, parse_overrides, presets
+from ludora.config import CONFIGS, ModelSettings, PPOConfig, SFTConfig, load_config, make, parse_overrides, presets
 from ludora.errors import ConfigError
 
 
@@ -168,6 +168,11 @@ def test_an_adapter_brings_its_own_settings(tmp_path: Path) -> None:
     mine = load_config(PPOConfig, write(tmp_path, "mine.toml", 'preset = "seed"\nrank = 4\nadapter = "a"'))
     assert mine.BROUGHT & mine.model_fields_set == {"rank"}
     assert load_config(PPOConfig, "seed", ["adapter="]).to_json()["rank"] == 16
+    imitation = load_config(SFTConfig, "imitation", ["adapter=a", "alpha=8"])
+    assert imitation.BROUGHT & imitation.model_fields_set == {"alpha"} and "lora" not in imitation.to_json()
+    recipe = write(tmp_path, "recipe.toml", 'preset = "imitation"\nlora = "memory"')
+    with pytest.raises(ConfigError, match="lora = memory has no effect with adapter = a"):
+        load_config(SFTConfig, recipe, ["adapter=a"])
 
 
 def test_an_override_may_be_given_once() -> None:

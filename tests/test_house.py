@@ -113,7 +113,10 @@ def test_no_process_wide_randomness(path: Path) -> None:
     assert not banned & made
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "ppo", "--help"], ["evaluate", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "ppo", "--help"], ["train", "sft", "--help"], ["evaluate", "--help"], ["--version"]],
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from ludora.cli.main import run; code = run(sys.argv[1:]); "
@@ -137,7 +140,9 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "list players",
         "list presets",
         "config check leduc-vs-random",
+        "config check imitation",
         "train ppo leduc-vs-random opponent=rnadom",
+        "train sft imitation data=x.jsonl opponent=rnadom",
         "runs list",
     ],
 )

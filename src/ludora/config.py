@@ -20,12 +20,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ludora.errors import ConfigError, nearest
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings, meets
+from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings, SFTConfig, meets
 
 __all__ = [
     "CONFIGS",
     "ModelSettings",
     "PPOConfig",
+    "SFTConfig",
     "Settings",
     "kind_of",
     "load_config",

@@ -110,19 +110,14 @@ class RunSettings(ModelSettings):
     FIXED: ClassVar[frozenset[str]] = frozenset()
 
 
-class PPOConfig(RunSettings):
-    """`ludora train ppo`: proximal policy optimisation of a LoRA adapter, on one task, against given opponents."""
-
-    KIND: ClassVar[str] = "ppo"
+class TrainSettings(RunSettings):
+    """A command that trains one LoRA adapter: what it starts from, its shape, its optimiser, and what is kept of it."""
 
     seed: Count = about("where all randomness of the run comes from", 0)
-    task: str = about("TASK to learn, for example leduc_poker or hex(board_size=5)", "leduc_poker")
-    opponent: str | dict[str, Positive] = about(
-        "PLAYER of the other seats; a table PLAYER -> weight mixes several; self is self-play", "random"
-    )
-    max_turns: AtLeastOne = about("moves of one seat after which a game counts as truncated", 200)
-
     adapter: str = about("start from this adapter folder; empty: a fresh one", "")
+    lora: Literal["none", "efficient", "balanced", "quality", "memory", "seed-speed", "seed-quality", "seed-memory"] = (
+        about("the adapter's shape by the model's parameter count; what is given beside it wins", "none")
+    )
     rank: Annotated[int, Field(ge=1, le=4096)] = about("LoRA rank", 8)
     alpha: Positive = about("LoRA alpha: what the adapter adds is scaled by alpha / rank", 16.0)
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = about("dropout on the adapter's input", 0.0)
@@ -131,21 +126,56 @@ class PPOConfig(RunSettings):
     layers: Annotated[str, Field(pattern=r"^(all|top:[1-9]\d*|\d+-\d+)$")] = about("all, top:N or A-B", "all")
     rank_pattern: dict[str, AtLeastOne] = about("ranks of single modules, by pattern of their name", {})
 
-    games_per_update: AtLeastOne = about("games played for one update", 256)
-    updates: AtLeastOne = about("updates at most", 1000)
     minutes: Zero = about("stop after so many minutes of training; 0: no bound", 0.0)
-    epochs: AtLeastOne = about("passes over the decisions of one update", 2)
-    minibatch: AtLeastOne = about("decisions of one optimiser step", 256)
     accumulation: AtLeastOne = about("parts in which a mini-batch is computed, to save memory", 1)
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = about("learning rate of the adapter", 5e-4)
     schedule: Literal["constant", "linear", "cosine"] = about(
-        "learning rate over the updates; to a tenth unless constant", "constant"
+        "learning rate over the training; to a tenth unless constant", "constant"
     )
-    warmup_updates: Count = about("updates over which the learning rate rises from 0", 0)
     weight_decay: Zero = about("AdamW weight decay of the adapter", 0.0)
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = about("AdamW: decay of the mean gradient", 0.9)
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = about("AdamW: decay of the squared gradient", 0.95)
     max_grad_norm: Positive = about("gradient norm above which gradients are scaled down", 1.0)
+
+    save_every: AtLeastOne = about("updates between checkpoints", 10)
+    keep: AtLeastOne = about("newest checkpoints kept, beside the best", 3)
+    evaluate_every: Count = about("updates between evaluations; 0: none", 5)
+    evaluate_games: AtLeastOne = about("games of one evaluation", 200)
+    patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
+
+    BROUGHT: ClassVar = frozenset({"lora", "rank", "alpha", "rslora", "targets", "layers", "rank_pattern"})
+    # What a checkpoint's tensors and streams were made with: `--resume` may change anything else.
+    FIXED: ClassVar[frozenset[str]] = frozenset({"name", "model", "quantize", "seed", "adapter", *BROUGHT})
+
+    @model_validator(mode="after")
+    def _shape(self) -> TrainSettings:
+        if self.adapter and self.lora != "none":
+            raise ConfigError(
+                f"lora = {self.lora} has no effect with adapter = {self.adapter}, which brings its own shape",
+                "leave lora out",
+            )
+        if not self.targets:
+            raise ConfigError("targets = [] names no module", "all-linear adapts every linear module")
+        return self
+
+
+class PPOConfig(TrainSettings):
+    """`ludora train ppo`: proximal policy optimisation of a LoRA adapter, on one task, against given opponents."""
+
+    KIND: ClassVar[str] = "ppo"
+
+    task: str = about("TASK to learn, for example leduc_poker or hex(board_size=5)", "leduc_poker")
+    opponent: str | dict[str, Positive] = about(
+        "PLAYER of the other seats; a table PLAYER -> weight mixes several; self is self-play", "random"
+    )
+    max_turns: AtLeastOne = about("moves of one seat after which a game counts as truncated", 200)
+
+    games_per_update: AtLeastOne = about("games played for one update", 256)
+    updates: AtLeastOne = about("updates at most", 1000)
+    epochs: AtLeastOne = about("passes over the decisions of one update", 2)
+    minibatch: AtLeastOne = about("decisions of one optimiser step", 256)
+    warmup_updates: Count = about("updates over which the learning rate rises from 0", 0)
 
     clip: Annotated[float, Field(gt=0.0, lt=1.0)] = about("PPO: how far the probability ratio may pay", 0.2)
     value_clip: Zero = about("PPO: how far a value may move in one update; 0: freely", 0.0)
@@ -169,14 +199,7 @@ class PPOConfig(RunSettings):
     entropy_target: Share = about("entropy the bonus steers to, as a share of the largest possible; 0: none", 0.0)
     magnet_weight: Zero = about("weight of the divergence from an older self, for self-play; 0: none", 0.0)
     magnet_every: AtLeastOne = about("updates between two such older selves", 25)
-
     snapshot_every: Count = about("updates between snapshots kept as opponents; 0: none", 0)
-    save_every: AtLeastOne = about("updates between checkpoints", 10)
-    keep: AtLeastOne = about("newest checkpoints kept, beside the best", 3)
-    evaluate_every: Count = about("updates between evaluations; 0: none", 5)
-    evaluate_games: AtLeastOne = about("games of one evaluation", 200)
-    patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
 
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,
@@ -190,11 +213,7 @@ class PPOConfig(RunSettings):
         ("magnet_every", "magnet_weight", True),
         ("patience", "evaluate_every", True),
     )
-    BROUGHT: ClassVar = frozenset({"rank", "alpha", "rslora", "targets", "layers", "rank_pattern"})
-    # What a checkpoint's tensors and streams were made with: `--resume` may change anything else.
-    FIXED: ClassVar[frozenset[str]] = frozenset(
-        {"name", "model", "quantize", "seed", "task", "adapter", "baseline", "value_hidden", *BROUGHT}
-    )
+    FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"task", "baseline", "value_hidden"}
 
     @model_validator(mode="after")
     def _consistent(self) -> PPOConfig:
@@ -212,8 +231,6 @@ class PPOConfig(RunSettings):
             )
         if self.magnet_weight and self.act == "say":
             raise ConfigError("a magnet needs exact probabilities, which act = say has not", "set magnet_weight=0")
-        if not self.targets:
-            raise ConfigError("targets = [] names no module", "all-linear adapts every linear module")
         for values, other in ((("fixed", "adaptive"), "kl_coef"), (("adaptive",), "kl_target")):
             if self.kl in values and not getattr(self, other):
                 raise ConfigError(f"kl = {self.kl!r} needs {other} above 0", f"set {other}, or kl = none")
@@ -225,6 +242,74 @@ class PPOConfig(RunSettings):
     def opponents(self) -> dict[str, float]:
         """PLAYER -> weight, one entry where there is one opponent."""
         return {self.opponent: 1.0} if isinstance(self.opponent, str) else dict(self.opponent)
+
+
+class SFTConfig(TrainSettings):
+    """`ludora train sft`: a LoRA adapter learns the moves of recorded games, or the answers of conversations."""
+
+    KIND: ClassVar[str] = "sft"
+
+    data: str | tuple[str, ...] = about("JSONL files to learn from: games that were played, or messages", "")
+    eval_data: str | tuple[str, ...] = about("JSONL files to measure on; empty: a share of the data", "")
+    eval_share: Annotated[float, Field(ge=0.0, lt=1.0)] = about("share of the lines (games) held out for that", 0.05)
+    bad_lines: Literal["refuse", "skip"] = about("what to do about lines that cannot be used", "refuse")
+    answer: Literal["move", "reasoning"] = about("learn a game's moves alone, or with their reasoning", "move")
+    loss: Literal["choices", "tokens"] = about("of a move: among the legal ones, or as text", "choices")
+    assistant: Literal["last", "all"] = about("which assistant messages of a conversation are learnt", "last")
+
+    epochs: AtLeastOne = about("passes over the data at most", 3)
+    steps: Count = about("optimiser steps at most; 0: as many as the epochs have", 0)
+    batch: AtLeastOne = about("examples of one optimiser step", 32)
+    part_tokens: AtLeastOne = about("tokens computed at a time; a batch of more is computed in more parts", 8192)
+    schedule: Literal["constant", "linear", "cosine"] = about(
+        "learning rate over the training; to a tenth unless constant", "cosine"
+    )
+    warmup: Share = about("share of the training over which the learning rate rises from 0", 0.03)
+
+    log_every: AtLeastOne = about("steps between lines of metrics, each the mean since the one before", 10)
+    save_every: AtLeastOne = about("steps between checkpoints", 100)
+    evaluate_every: Count = about("steps between measurements on the held-out examples; 0: none", 50)
+    evaluate_examples: AtLeastOne = about("held-out examples measured at most", 512)
+    evaluate_answers: Count = about("held-out turns answered by sampling at each measurement (act = say)", 32)
+    task: str = about("TASK to play when training is over; empty: that of the data; none: no games", "")
+    opponent: str = about("PLAYER of the other seats in those games", "random")
+    evaluate_games: AtLeastOne = about("games played when training is over", 200)
+
+    NEEDS: ClassVar = (
+        *ModelSettings.NEEDS,
+        *((key, "evaluate_every", True) for key in ("evaluate_examples", "evaluate_answers", "patience")),
+        ("evaluate_answers", "act", ("say",)),
+    )
+    # The files may move, so what they hold is what must stay: see `learn.sft`.
+    FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"batch", "answer", "loss", "act", "labels", "history"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _act_as_trained(cls, values: Any) -> Any:
+        """What is learnt decides how the model acts, unless that is said, too."""
+        if isinstance(values, Mapping) and values.get("answer") == "reasoning":
+            values = {"act": "say", "reasoning": True, **values}
+        if isinstance(values, Mapping) and values.get("act") == "say":
+            values = {"loss": "tokens", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SFTConfig:
+        if self.reasoning != (self.answer == "reasoning"):
+            raise ConfigError(
+                f"reasoning = {shown(self.reasoning)} does not go with answer = {self.answer}",
+                "a model acts as it was trained: leave reasoning out",
+            )
+        if self.act == "say" and self.loss == "choices":
+            raise ConfigError("loss = choices has no effect with act = say", "set loss = tokens, or act = choose")
+        if self.eval_data and self.eval_share not in (0.0, type(self).model_fields["eval_share"].default):
+            raise ConfigError("eval_share has no effect with eval_data", "leave eval_share out")
+        if self.evaluate_every and not (self.eval_data or self.eval_share):
+            raise ConfigError("evaluate_every needs examples to measure on", "set eval_share, or evaluate_every = 0")
+        for key in ("task", "opponent"):
+            if getattr(self, key):
+                _readable(key, getattr(self, key))
+        return self
 
 
 def _readable(key: str, text: str) -> None:
@@ -244,4 +329,4 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-CONFIGS: dict[str, type[Settings]] = {PPOConfig.KIND: PPOConfig}
+CONFIGS: dict[str, type[Settings]] = {config.KIND: config for config in (PPOConfig, SFTConfig)}

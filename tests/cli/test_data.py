@@ -121,7 +121,7 @@ def test_a_person_sees_the_board_and_types_moves(tmp_path: Path) -> None:
 def test_any_game_can_be_watched(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["play", "kuhn_poker", "--watch", "first", "--against", "random", "--seed", "2"]) == 0
     shown = capsys.readouterr().out
-    assert "You hold the" in shown and "seat 0, first: Check" in shown and "seat 1, random: " in shown
+    assert "You hold: " in shown and "seat 0, first: Check" in shown and "seat 1, random: " in shown
     assert "seat 0 (first)" in shown and "(you)" not in shown
 
 

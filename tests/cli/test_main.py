@@ -32,6 +32,21 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         (["train", "ppo", "--resume"], "--resume needs a RUN or a CONFIG", "ludora runs list"),
         (["train", "ppo", "seed", "--resume"], "there is no run 'seed' in runs to resume", "leave --resume out"),
         (["train", "ppo", "--resume", "nope@5", "seed=3"], "there is no run 'nope' in runs", "ludora train"),
+        (["train", "sft", "imitation"], "data names no file to learn from", "data=games.jsonl"),
+        (["train", "sft", "imitation", "data=x", "task=leduk_poker"], "unknown game 'leduk_poker'", "leduc_poker"),
+        (["train", "sft", "imitation", "data=x", "opponent=rnadom"], "there is no player 'rnadom'", "did you mean"),
+        (["train", "sft", "imitation", "data=x", "opponent=self"], "self is an opponent for training only", "adapter("),
+        (
+            ["train", "sft", "imitation", "data=x", "answer=resoning"],
+            "answer = 'resoning' is",
+            "did you mean 'reasoning'?",
+        ),
+        (
+            ["train", "sft", "imitation", "data=x", "lora=seed-fast"],
+            "lora = 'seed-fast' is not allowed",
+            "did you mean",
+        ),
+        (["train", "sft", "seed", "data=x"], "preset seed is a config of kind 'ppo', not 'sft'", "ludora train ppo"),
         (["evaluate", "random", "leduk_poker"], "unknown game 'leduk_poker'", "did you mean 'leduc_poker'?"),
         (["evaluate", "random", "9900000000"], "task id 9900000000 is out of range", "ids run from 0"),
         (
@@ -138,6 +153,7 @@ def test_config_show_reads_back(tmp_path: Path) -> None:
 
 
 def test_config_check(tmp_path: Path) -> None:
+    assert ludora("config", "check", "imitation", cwd=tmp_path).stdout == "ok: sft config\n"
     done = ludora("config", "check", "seed", "task=200000042", cwd=tmp_path)
     assert done.stdout == "ok: ppo config for leduc_poker(players=2)\n" or "leduc_poker" in done.stdout
 

@@ -16,7 +16,7 @@ from ludora.cli.main import app
 from ludora.config import _allowed, presets
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
 from ludora.players.build import PLAYERS
-from ludora.settings import ModelSettings, PPOConfig, RunSettings, shown
+from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings, shown
 
 DOCS = Path(__file__).parents[2] / "docs"
 PART = re.compile(r"(<!-- made: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -32,24 +32,37 @@ def rows(*lines: tuple[str, ...]) -> str:
 
 
 def keys(part: Any, less: Any = None) -> str:
-    """Every key that a part of the config declares (`less` has the others): what it may be, default, meaning."""
-    config = PPOConfig
-    needs = {
-        key: f"only with {other} {'above 0' if wanted is True else '= ' + ' or '.join(wanted)}"
-        for key, other, wanted in config.NEEDS
-    }
+    """Every key that a part of the configs declares (`less` has the same for the others): what it may be, default,
+    meaning.
+    """
+    configs = [config for config in CONFIGS.values() if issubclass(config, part)]
     lines = []
-    for key, field in config.model_fields.items():
-        if key not in part.model_fields or (less and key in less.model_fields):
+    for key, field in part.model_fields.items():
+        if less and key in less.model_fields and _says(field) == _says(less.model_fields[key]):
             continue
         default = shown(field.default) if field.default not in ("", (), {}) else "empty"
         pattern = any(getattr(m, "pattern", None) for m in field.metadata)
         allowed = "text" if pattern else _allowed(field.annotation, field.metadata)
         meaning = re.sub(r" \((act|baseline) = \w+\)", "", field.description or "")  # said again from NEEDS
-        notes = [meaning, needs.get(key), "an adapter brings its own" if key in config.BROUGHT else None]
-        fixed = "fixed for `--resume`" if key in config.FIXED else None
+        notes = [meaning, *_needs(key, configs), "an adapter brings its own" if key in part.BROUGHT else None]
+        fixing = [config.KIND for config in configs if key in config.FIXED]
+        only = "" if len(fixing) == len(configs) else f" of {' and '.join(fixing)}"
+        fixed = f"fixed for `--resume`{only}" if fixing else None
         lines.append((f"`{key}`", allowed, default, "; ".join(filter(None, [*notes, fixed]))))
     return rows(("key", "may be", "default", "meaning"), *lines)
+
+
+def _says(field: Any) -> tuple[Any, ...]:
+    return field.annotation, field.default, field.description
+
+
+def _needs(key: str, configs: list[Any]) -> list[str]:
+    """What a key only means something beside, in all of these configs."""
+    return [
+        f"only with {other} {'above 0' if wanted is True else '= ' + ' or '.join(wanted)}"
+        for needing, other, wanted in configs[0].NEEDS
+        if needing == key and all((key, other, wanted) in config.NEEDS for config in configs)
+    ]
 
 
 def list_presets() -> str:
@@ -124,7 +137,9 @@ def _flat(text: str | None) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "model keys": lambda: keys(ModelSettings),
     "run keys": lambda: keys(RunSettings, ModelSettings),
-    "ppo keys": lambda: keys(PPOConfig, RunSettings),
+    "train keys": lambda: keys(TrainSettings, RunSettings),
+    "ppo keys": lambda: keys(PPOConfig, TrainSettings),
+    "sft keys": lambda: keys(SFTConfig, TrainSettings),
     "presets": list_presets,
     "catalogue": catalogue,
     "players": list_players,

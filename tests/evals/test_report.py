@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ludora.errors import InputError
 from ludora.evals.evaluate import Evaluation, Row, evaluate_players
+from ludora.evals.page import page
 from ludora.evals.replay import Decision, ReplayedGame, replay
 from ludora.evals.report import markdown, write_report
 from ludora.evals.story import FILES, duration, flat, read_story
@@ -236,3 +237,26 @@ def test_opponents_in_a_mixture_are_named(tmp_path: Path, parts: dict[str, str])
 def test_small_words() -> None:
     assert [duration(s) for s in (41.2, 372, 4800)] == ["41 s", "6 min 12 s", "1 h 20 min"]
     assert flat({"a": 1, "b": {"c": "x", "d": [1]}, "e": {}}) == [("a", "1"), ("b.c", "x"), ("b.d", "[1]"), ("e", "{}")]
+
+
+def test_a_report_of_learning_from_examples(tmp_path: Path) -> None:
+    """Losses instead of returns; where no game was played, nothing is said to be missing."""
+    run = tmp_path / "imitation"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"kind": "sft", "model": "tiny", "data": "d/games.jsonl", "task": ""}))
+    rows = [{"step": 0, "eval_loss": 1.4, "eval_perplexity": 4.0, "move_accuracy": 0.25}]
+    rows += [{"step": n, "loss": 1 / n, "eval_loss": 1.2 / n, "move_accuracy": 0.25 * n} for n in (1, 2, 3)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "events.jsonl").write_text(json.dumps({"event": "start", "examples": 1200, "game": ""}) + "\n")
+    story = read_story(run)
+    assert story.problems == {} and story.title == "tiny learns games.jsonl"
+    assert "Trained by SFT on 1,200 examples of games.jsonl" in story.summary and "3 steps" in story.summary
+    head = story.headline
+    assert head is not None and (head.before, head.after, head.best) == (0.25, 0.75, 1.0)
+    shown = page(story)
+    assert "held-out examples" in shown and "Expert&#x27;s move found" in shown and "Games, move by move" not in shown
+    assert "| step | loss | eval\\_loss | move\\_accuracy |" in markdown(story)
+    assert "Missing" not in markdown(story)
+    (run / "events.jsonl").write_text(json.dumps({"event": "start", "examples": 1200, "game": "kuhn_poker"}) + "\n")
+    story = read_story(run)
+    assert story.title == "tiny learns kuhn_poker" and "evaluation.json" in story.problems

@@ -1,4 +1,4 @@
-"""Run by test_resume.py in a process of its own: trains in forked children and kills them where it is told to.
+"""Run by test_resume.py and test_sft_resume.py in a process of its own: trains in forked children and kills them where it is told to.
 
 Reads one JSON order per line, {"run": FOLDER, "config": {...}, "die": WHERE or null, "step": N or null}, and answers
 each with the child's exit code (-9 after a SIGKILL). Forking saves importing torch for every child; nothing has been
@@ -25,12 +25,13 @@ import peft  # noqa: F401
 from rich.console import Console
 
 from ludora.evals import plots, report  # noqa: F401
-from ludora.learn import ppo
+from ludora.learn import ppo, sft
 from ludora.models.adapters import SlotOptimizer
+from ludora.models.engine import Engine
 from ludora.players.model import ModelPlayer
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
-from ludora.settings import PPOConfig
+from ludora.settings import PPOConfig, SFTConfig
 
 # every place where a file becomes durable or visible, a batch of moves, an optimiser step
 HOOKS: dict[str, tuple[Any, str]] = {
@@ -52,7 +53,11 @@ def main() -> None:
                 die_before(*HOOKS[kind], int(where))
             if kind == "mark":
                 die_before_mark(int(where))
-            train(Path(order["run"]), PPOConfig(**order["config"]), order["step"])
+            config = dict(order["config"])
+            if room := config.pop("cache_bytes", 0):  # less than what is learnt: some of it never has a place
+                Engine.__init__.__kwdefaults__["cache_bytes"] = room
+            kinds = {"ppo": PPOConfig, "sft": SFTConfig}
+            train(Path(order["run"]), kinds[config.pop("kind", "ppo")](**config), order["step"])
             os._exit(0)
         if kind == "after":
             time.sleep(float(where))
@@ -104,11 +109,14 @@ def kill_in_a_save(child: int, checkpoints: Path, k: int) -> None:
             return
 
 
-def train(path: Path, config: PPOConfig, step: int | None) -> None:
-    """As `ludora train ppo` does: start, or go on where there is a run."""
+def train(path: Path, config: PPOConfig | SFTConfig, step: int | None) -> None:
+    """As `ludora train` does: start, or go on where there is a run."""
     run = Run.open(path) if path.exists() else Run.create(path.parent, path.name, config.to_json())
     with run, RunLog(run, console=Console(file=io.StringIO())) as log:
-        ppo.train(config, run, log, step=step)
+        if isinstance(config, SFTConfig):
+            sft.train(config, run, log, step=step)
+        else:
+            ppo.train(config, run, log, step=step)
 
 
 if __name__ == "__main__":

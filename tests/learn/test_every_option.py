@@ -108,6 +108,7 @@ ELSEWHERE = {
     "trust_remote_code": "models/test_load.py::test_a_models_own_code_runs_only_where_the_user_says_so",
     "history": "players/test_model.py::test_a_history_is_the_whole_chat_and_costs_only_what_is_new",
     "adapter": "players/test_model.py::test_a_learner_starts_fresh_or_from_an_adapter_with_its_frozen_original",
+    "lora": "learn/test_sft.py::test_a_recipe_is_written_out_and_what_is_given_wins",
     "name": "test_config.py::test_the_name_comes_from_the_file",
     "runs_dir": "cli/test_commands.py::trained",
     "trackers": "runs/test_log.py::test_tensorboard_reads_what_we_write",

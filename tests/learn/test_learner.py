@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ludora.errors import TrainingFailed
 from ludora.learn.credit import Decision
-from ludora.learn.learner import MAX_SKIPPED, Learner, _minibatches, _Sums
+from ludora.learn.learner import MAX_SKIPPED, Learner, _minibatches
+from ludora.learn.sums import Sums
 from ludora.models.adapters import Adapter
 from ludora.models.policy import Answer, Query
 from ludora.rng import generator
@@ -125,7 +126,7 @@ def test_gradients_equal_a_slow_reference(bench: Build, changes: dict[str, Any],
         learner.magnet = made.studio.player("magnet", magnet)
     wanted = slow_gradient(learner, batch, magnet)
     before = learner.adapter.flat.detach().clone()
-    sums = _Sums()
+    sums = Sums()
     learner._step(batch, 0.0, sums, check_gap=False)
     assert torch.equal(learner.adapter.flat, before)  # a rate of nothing
     assert float(wanted.norm()) > 1e-3
@@ -164,15 +165,15 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_counted(bench: Build) -
     batch = made.decisions()
     bad = [replace(batch[0], advantage=math.nan), *batch[1:]]
     for learner in (made.learner, twin.learner):
-        learner._step(batch, 1e-3, _Sums(), check_gap=False)
+        learner._step(batch, 1e-3, Sums(), check_gap=False)
     before = made.learner.adapter.flat.detach().clone()
-    sums = _Sums()
+    sums = Sums()
     made.learner._step(bad, 1e-3, sums, check_gap=False)
     assert torch.equal(made.learner.adapter.flat, before)
     assert made.learner.actor_optimizer.skipped == 1 and made.learner.skipped_in_a_row == 1
     assert math.isnan(sums.means()["loss_policy"])  # seen in the log
     for learner in (made.learner, twin.learner):
-        learner._step(batch, 1e-3, _Sums(), check_gap=False)
+        learner._step(batch, 1e-3, Sums(), check_gap=False)
     assert torch.equal(made.learner.adapter.flat, twin.learner.adapter.flat)  # as if it had never been: moments too
     assert made.learner.skipped_in_a_row == 0 and made.learner.actor_optimizer.skipped == 1
 

@@ -206,8 +206,8 @@ def test_the_trunk_cache_keeps_to_its_bound() -> None:
     adapter = r.add(rank=2, layers="top:1")
     for i in range(12):
         r.states([rigs.text(7 + 3 * i, i), rigs.text(200, 100 + i)], [adapter, None])
-        assert r.engine._trunk.size <= limit
-    assert len(r.engine._trunk) > 0
+        assert r.engine.trunk.size <= limit
+    assert len(r.engine.trunk) > 0
 
 
 @settings(max_examples=60)

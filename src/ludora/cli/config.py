@@ -40,7 +40,7 @@ def check(config: Config, overrides: Overrides = None) -> Shown:
     """Say whether a config can be used: its keys, its values, and the task and players it names."""
     settings = _load(config, overrides)
     task = check_names(settings)
-    text = f"ok: {settings.KIND} config for {task}"
+    text = f"ok: {settings.KIND} config" + (f" for {task}" if task else "")
     return Shown({"ok": True, "kind": settings.KIND, "task": task}, lambda console: console.print(text, markup=False))
 
 

@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ludora.cli.common import DEFAULT_RUNS, Overrides, Shown, prints
+from ludora.cli.common import DEFAULT_RUNS, Overrides, Shown, prints, say
 from ludora.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ludora.runs.log import RunLog
     from ludora.runs.store import Run
-    from ludora.settings import PPOConfig, RunSettings, Settings
+    from ludora.settings import PPOConfig, RunSettings, Settings, SFTConfig, TrainSettings
 
-C = TypeVar("C", bound="RunSettings")
+C = TypeVar("C", bound="TrainSettings")
 LATEST = "latest"
+Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[RUN[@STEP]]",
+        help="Go on with a run, by name or folder, from its last checkpoint or from STEP; "
+        "without RUN: the latest one of CONFIG's name. Its own config counts, with KEY=VALUE over it.",
+    ),
+]
 app = typer.Typer(help="Train an adapter.", no_args_is_help=True)
 
 
@@ -29,20 +39,7 @@ def _group() -> None:
 
 @app.command("ppo")
 @prints
-def ppo(
-    config: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")
-    ] = None,
-    overrides: Overrides = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[RUN[@STEP]]",
-            help="Go on with a run, by name or folder, from its last checkpoint or from STEP; "
-            "without RUN: the latest one of CONFIG's name. Its own config counts, with KEY=VALUE over it.",
-        ),
-    ] = None,
-) -> Shown:
+def ppo(config: Config = None, overrides: Overrides = None, resume: Resume = None) -> Shown:
     """Train by PPO against the opponents that CONFIG names. Ctrl-C saves and leaves; --resume goes on."""
     from ludora.config import PPOConfig
 
@@ -50,35 +47,75 @@ def ppo(
         return train_ppo(*found)
 
 
+@app.command("sft")
+@prints
+def sft(config: Config = None, overrides: Overrides = None, resume: Resume = None) -> Shown:
+    """Train by imitation on recorded games or conversations (data=FILE.jsonl). Ctrl-C saves; --resume goes on."""
+    from ludora.config import SFTConfig
+
+    with started(SFTConfig, config, list(overrides or ()), resume, _check_sft) as found:
+        return train_sft(*found)
+
+
 def check_names(settings: Settings) -> str:
     """The task of a config, in its canonical form, once it and the opponents are known to be ones there can be.
+
+    Of sft, the task may be that of the data (empty) or `none`.
 
     Raises:
         InputError: one of them cannot.
     """
     from ludora.envs.build import task_spec
     from ludora.players.build import player_spec
+    from ludora.settings import PPOConfig, SFTConfig
 
-    for player in getattr(settings, "opponents", ()):
-        player_spec(player, training=True)
-    return str(task_spec(settings.task)) if hasattr(settings, "task") else ""
+    if isinstance(settings, PPOConfig):
+        for player in settings.opponents:
+            player_spec(player, training=True)
+        return str(task_spec(settings.task))
+    if isinstance(settings, SFTConfig):
+        player_spec(settings.opponent)
+        return settings.task if settings.task in ("", "none") else str(task_spec(settings.task))
+    return ""
+
+
+def _check_sft(settings: SFTConfig) -> None:
+    if not settings.data or "" in (settings.data, *settings.data):
+        raise ConfigError("data names no file to learn from", "data=games.jsonl, for example")
+    check_names(settings)
 
 
 def train_ppo(settings: PPOConfig, run: Run, step: int | None) -> Shown:
-    """Train into an open run, with its log and Ctrl-C that saves; an interrupted run has exit code 130."""
+    """Train by PPO into an open run."""
     from ludora.learn.ppo import train
     from ludora.runs.log import RunLog
-    from ludora.runs.signals import graceful
 
     with RunLog(run, settings.trackers, updates=settings.updates, minutes=settings.minutes) as log:
-        log.say(f"run {run.path}")
-        with graceful(log.say) as stopper:
-            summary = train(settings, run, log, step=step, stop=lambda: stopper.stop)
+        return _trained("ppo", log, lambda stop: train(settings, run, log, step=step, stop=stop))
+
+
+def train_sft(settings: SFTConfig, run: Run, step: int | None) -> Shown:
+    """Train by imitation into an open run."""
+    from ludora.learn.sft import SHOWN, train
+    from ludora.runs.log import RunLog
+
+    with RunLog(run, settings.trackers, minutes=settings.minutes, shown=SHOWN, unit="step") as log:
+        return _trained("sft", log, lambda stop: train(settings, run, log, step=step, stop=stop))
+
+
+def _trained(kind: str, log: RunLog, train: Callable[[Callable[[], bool]], dict[str, Any]]) -> Shown:
+    """Train, with Ctrl-C that saves; an interrupted run has exit code 130."""
+    from ludora.runs.signals import graceful
+
+    log.say(f"run {log.run.path}")
+    with graceful(log.say) as stopper:
+        summary = train(lambda: stopper.stop)
     interrupted = summary.get("ended") == "interrupted"
-    return Shown(summary, lambda console: _show(summary, console), 128 + (stopper.signal or 2) if interrupted else 0)
+    code = 128 + (stopper.signal or 2) if interrupted else 0
+    return Shown(summary, lambda console: _show(kind, summary, console), code)
 
 
-def _show(summary: dict[str, Any], console: Console) -> None:
+def _show(kind: str, summary: dict[str, Any], console: Console) -> None:
     from ludora.evals.evaluate import Evaluation
     from ludora.evals.tables import show
 
@@ -88,7 +125,7 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         if key != "evaluation" and value is not None:
             console.print(f"{key}: {value}", markup=False, highlight=False, soft_wrap=True)
     if summary.get("ended") == "interrupted":
-        console.print(f"go on with: ludora train ppo --resume {summary['run']}", markup=False, soft_wrap=True)
+        console.print(f"go on with: ludora train {kind} --resume {summary['run']}", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -114,6 +151,7 @@ def started(
         raise InputError("a CONFIG is missing", "ludora list presets shows what there is")
     settings = load_config(cls, config, overrides)
     check(settings)
+    settings = _written_out(settings)
     run = Run.create(settings.runs_dir, settings.name, settings.to_json())
     with run:
         try:
@@ -122,6 +160,15 @@ def started(
             if not run.steps:
                 remove_folder(run.path)
             raise
+
+
+def _written_out(settings: C) -> C:
+    """The settings with their `lora` recipe, which hangs on the model's size, as plain values."""
+    if settings.lora == "none":
+        return settings
+    from ludora.models.recipes import resolve  # loads torch
+
+    return resolve(settings, say)
 
 
 @contextmanager
@@ -150,7 +197,11 @@ def _resumed(
         check(settings)
         if settings != saved:
             run.write_json("config.json", settings.to_json())
-        yield settings, run, step
+        try:
+            yield settings, run, step
+        except InputError:  # what could not be used must not stay behind
+            run.write_json("config.json", saved.to_json())
+            raise
 
 
 def as_started(run: Run, saved: RunSettings) -> dict[str, Any]:

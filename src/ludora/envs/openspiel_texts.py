@@ -87,7 +87,7 @@ def _to_call(text: str, seat: int) -> int:
 
 
 def _leduc_state(text: str, seat: int, params: Mapping[str, Any]) -> str:
-    """The hand stands last, next to where the model answers: it learns to use it in half the updates (`docs/log.md`)."""
+    """The hand is last, next to where the model answers: it learns to use it in half the updates (`docs/log.md`)."""
     first, mine = int(params["starting_player"]), RANKS[_rank(int(_field(text, "Private")), params)]
     hand = mine
     parts = [

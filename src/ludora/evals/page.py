@@ -21,6 +21,10 @@ CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...]
     (("nash_conv",), "NashConv", "0 = nobody can win anything from it", None),
     (("exploitability",), "Exploitability", "what a best response wins from it", None),
     (("evaluation_win_rate",), "Evaluation games won", "share, same deals each time", (0.0, 1.0)),
+    (("move_accuracy", "scored_accuracy"), "Expert's move found", "as it acts, by score", (0.0, 1.0)),
+    (("accuracy",), "Expert's move likeliest", "share of the steps' examples", (0.0, 1.0)),
+    (("parse_rate",), "Answers that can be read", "share, at the first attempt", (0.0, 1.0)),
+    (("eval_perplexity",), "Perplexity", "of held-out answers", None),
     (("kl",), "KL to the reference", "nats per decision", None),
     (("kl_old",), "KL of an update", "nats per decision", None),
     (("entropy",), "Entropy", "nats; 0 = always sure", None),
@@ -31,6 +35,8 @@ CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...]
     (("loss_value",), "Value loss", "", None),
     (("grad_norm",), "Gradient norm", "before clipping", None),
     (("tokens_per_second",), "Tokens per second", "", None),
+    (("examples_per_second",), "Examples per second", "", None),
+    (("learning_rate",), "Learning rate", "", None),
 )
 
 
@@ -102,6 +108,8 @@ def _way(head: Headline) -> str:
 
 def _learning(story: Story) -> str:
     """The curve that tells the story: exact values and sampled returns, or NashConv after self-play."""
+    if story.kind == "sft":
+        return _imitation(story)
     before, best = story.contenders[0], story.best
     unit = story.evaluation.unit if story.evaluation else "per game"
     if story.by_nash_conv:
@@ -120,13 +128,35 @@ def _learning(story: Story) -> str:
         )
         name = "expected value, exact" if exact else "mean return of the evaluation games"
         caption = _key("accent", name) + _key("faint", "mean return of the training games")
-    wide = chart("learning curve", lines, references=marks, size=WIDE)
+    return _learning_curve(story, lines, marks, caption, f"{unit}, after each update")
+
+
+def _imitation(story: Story) -> str:
+    """Loss on what was learnt and on what was held out."""
+    lines = [
+        Series("loss of the steps' examples", story.series("loss"), "faint"),
+        Series("held out", story.series("eval_loss"), dots=True),
+    ]
+    caption = _key("accent", "held-out examples") + _key("faint", "examples of the steps")
+    return _learning_curve(story, lines, [], caption, "loss in nats per choice or token")
+
+
+def _learning_curve(
+    story: Story,
+    lines: Sequence[Series],
+    marks: Sequence[Reference],
+    caption: str,
+    small: str,
+) -> str:
+    """The section with one chart, wide or narrow as the screen is."""
+    x_label = story.unit
+    wide = chart("learning curve", lines, references=marks, x_label=x_label, size=WIDE)
     if not wide:
         return _section("Learning", _missing(story, "metrics.jsonl", "It is written while the run trains."))
-    narrow = chart("learning curve", lines, references=marks, size=NARROW)
+    narrow = chart("learning curve", lines, references=marks, x_label=x_label, size=NARROW)
     return _section(
         "Learning",
-        f'<figure class="card"><figcaption>{caption}<small>{escape(unit)}, after each update</small></figcaption>'
+        f'<figure class="card"><figcaption>{caption}<small>{escape(small)}</small></figcaption>'
         f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div></figure>',
     )
 
@@ -174,6 +204,8 @@ def _cell(text: str) -> str:
 
 
 def _games(story: Story) -> str:
+    if story.plays_nothing:
+        return ""
     if not story.replays:
         return _section("Games, move by move", _missing(story, "replays.json", "The demo records three games."))
     first = story.replays[0]
@@ -237,13 +269,14 @@ def _curves(story: Story) -> str:
     if not story.metrics:
         return ""  # the learning section has said so
     main = [
-        _curve(name, hint, [(k, story.series(k)) for k in keys], bounds)
+        _curve(name, hint, [(k, story.series(k)) for k in keys], bounds, story.unit)
         for keys, name, hint, bounds in CURVES
         if not (keys == ("nash_conv",) and story.by_nash_conv)  # the learning section has it, larger
     ]
-    known = {"step", "time", "return", "expected_value", "evaluation_return", *(k for keys, *_ in CURVES for k in keys)}
+    known = {"step", "time", "return", "expected_value", "evaluation_return", "loss", "eval_loss"}
+    known |= {k for keys, *_ in CURVES for k in keys}
     others = sorted({k for line in story.metrics for k in line} - known)
-    more = [_curve(k, "", [(k, story.series(k))], None) for k in others]
+    more = [_curve(k, "", [(k, story.series(k))], None, story.unit) for k in others]
     folded = f"<details><summary>All other metrics</summary>{_grid(more)}</details>" if any(more) else ""
     return _section("How the training went", _grid(main), folded)
 
@@ -252,11 +285,17 @@ def _grid(figures: Iterable[str]) -> str:
     return f'<div class="charts">{"".join(figures)}</div>'
 
 
-def _curve(name: str, hint: str, lines: Sequence[tuple[str, list[Point]]], bounds: tuple[float, float] | None) -> str:
+def _curve(
+    name: str,
+    hint: str,
+    lines: Sequence[tuple[str, list[Point]]],
+    bounds: tuple[float, float] | None,
+    x_label: str,
+) -> str:
     """One small chart, or nothing where nothing of it was logged."""
     styles = ("accent", "plain")
     series = [Series(key, points, style) for (key, points), style in zip(lines, styles, strict=False)]
-    drawn = chart(name, series, bounds=bounds, size=SMALL)
+    drawn = chart(name, series, x_label=x_label, bounds=bounds, size=SMALL)
     if not drawn:
         return ""
     words = hint.split(", ") if len(series) > 1 else [hint]

@@ -11,7 +11,12 @@ from ludora.evals.story import Story, flat, read_story
 from ludora.evals.tables import NONE, heading, measures, title, verdicts
 from ludora.runs.files import replace_file
 
-CURVE_LINES = 20  # of the learning curve in the Markdown report
+# metrics of the Markdown report, where a run has them, and how many lines of them
+CURVE = (
+    *("return", "win_rate", "expected_value", "nash_conv", "kl", "entropy"),
+    *("loss", "eval_loss", "move_accuracy", "parse_rate"),
+)
+CURVE_LINES = 20
 
 
 def write_report(run_path: Path) -> Path:
@@ -58,7 +63,7 @@ def _evaluation(story: Story) -> list[str]:
 
 def _curve(story: Story) -> list[str]:
     """A few lines of the metrics, evenly spread, the last one always among them."""
-    keys = [k for k in ("return", "win_rate", "expected_value", "nash_conv", "kl", "entropy") if story.series(k)]
+    keys = [k for k in CURVE if story.series(k)]
     if not keys:
         return []
     columns = {k: dict(story.series(k)) for k in keys}
@@ -66,7 +71,7 @@ def _curve(story: Story) -> list[str]:
     stride = -(-len(steps) // CURVE_LINES)
     shown = [s for i, s in enumerate(steps) if (len(steps) - 1 - i) % stride == 0]
     rows = [(f"{s:g}", *(f"{columns[k][s]:.3f}" if s in columns[k] else NONE for k in keys)) for s in shown]
-    return ["## Learning", _table(("update", *keys), rows)]
+    return ["## Learning", _table((story.unit, *keys), rows)]
 
 
 def _games(story: Story) -> list[str]:

@@ -69,11 +69,32 @@ class Story:
 
     @property
     def task(self) -> str:
-        return self.setting("task") or (self.evaluation.task if self.evaluation else "")
+        named = self.setting("task")
+        played = self.setting("game") or (self.evaluation.task if self.evaluation else "")  # sft takes it from the data
+        return named if named not in ("", "none") else played
+
+    @property
+    def unit(self) -> str:
+        """What a line of the metrics counts."""
+        return "step" if self.kind == "sft" else "update"
+
+    @property
+    def plays_nothing(self) -> bool:
+        """Whether there was no game to play when training was over."""
+        return self.kind == "sft" and not self.task
+
+    @property
+    def data(self) -> str:
+        """The files that examples came from, without their folders."""
+        given = self.config.get("data")
+        paths = given if isinstance(given, list) else [given]
+        return ", ".join(Path(path).name for path in paths if isinstance(path, str) and path)
 
     @property
     def opponent(self) -> str:
         """The PLAYER trained against, or the mixture in words."""
+        if self.kind == "sft":
+            return ""  # examples are learnt, nobody is played against
         given = self.config.get("opponent")
         if isinstance(given, dict):
             return ", ".join(f"{player} (weight {weight})" for player, weight in given.items())
@@ -85,12 +106,16 @@ class Story:
 
     @property
     def title(self) -> str:
-        return f"{self.model or 'A language model'} learns {self.task or 'a game'}"
+        return f"{self.model or 'A language model'} learns {self.task or self.data or 'a game'}"
 
     @property
     def summary(self) -> str:
         """What was trained, in two or three sentences; says only what the files say."""
         how = f"Trained by {self.kind.upper()}"
+        if self.kind == "sft":
+            count = next((e["examples"] for e in self.events if _is_number(e.get("examples"))), None)
+            how += f" on {count:,} examples" if count else ""
+            how += f" of {self.data}" if self.data else ""
         if self.opponent:
             how += " against itself" if self.opponent == "self" else f" against {self.opponent}"
         if size := self.adapter.get("parameters"):
@@ -99,7 +124,7 @@ class Story:
         elif self.setting("rank"):
             how += f" with a LoRA adapter of rank {self.setting('rank')}"
         last = self.metrics[-1] if self.metrics else {}
-        length = f"{last['step']} updates" if _is_number(last.get("step")) else ""
+        length = f"{last['step']} {self.unit}s" if _is_number(last.get("step")) else ""
         if _is_number(last.get("time")):
             length += f" in {duration(last['time'])}" if length else duration(last["time"])
         machine = [f"{self.setting('threads')} threads"] if self.setting("threads") else []
@@ -132,7 +157,7 @@ class Story:
         """The figure that matters most: NashConv after self-play, else exact value, mean return or win rate."""
         before, after = self.contenders
         if after is None or self.evaluation is None:
-            return None
+            return self._held_out
         unit = self.evaluation.unit
         if self.by_nash_conv and after.nash_conv is not None:
             return Headline("NashConv (0 = unbeatable)", before.nash_conv if before else None, after.nash_conv, 0.0)
@@ -143,6 +168,22 @@ class Story:
             )
         if after.mean_return is not None:
             return Headline(f"Mean return, {unit}", before.mean_return if before else None, after.mean_return, None)
+        return None
+
+    @property
+    def _held_out(self) -> Headline | None:
+        """Of examples where no game is played: move accuracy, else perplexity, at the start and at the best step."""
+        losses = self.series("eval_loss")
+        if not losses:
+            return None
+        best = min(losses, key=lambda point: point[1])[0]
+        for key, label, ideal in (
+            ("move_accuracy", "Expert's move found, share of held-out turns", 1.0),
+            ("eval_perplexity", "Perplexity of held-out answers", 1.0),
+        ):
+            if self.series(key):
+                values = dict(self.series(key))
+                return Headline(label, values.get(0.0), values[best], ideal)
         return None
 
     @property
@@ -179,6 +220,8 @@ def read_story(path: Path) -> Story:
     story.evaluation = _part(story, "evaluation.json", lambda text: Evaluation.from_json(_object(text)))
     story.replays = _part(story, "replays.json", _games) or []
     story.adapter = _adapter(path / "adapter")
+    for name in ("evaluation.json", "replays.json") if story.plays_nothing else ():
+        story.problems.pop(name, None)
     return story
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,6 +18,7 @@ from ludora.errors import TrainingFailed
 from ludora.learn import maths
 from ludora.learn.credit import Baselines, Decision
 from ludora.learn.critic import Critic
+from ludora.learn.sums import Sums
 from ludora.models.adapters import Adapter, SlotOptimizer
 from ludora.models.policy import Answer, Policy, Query
 from ludora.players.model import ModelPlayer
@@ -28,6 +29,20 @@ from ludora.settings import PPOConfig
 # padded alike in both, so the same numbers are expected; fp32 kernels on a CPU block by batch size
 GAP = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 MAX_SKIPPED = 20  # optimiser steps in a row without a finite gradient, then training has failed
+
+
+def skipped_in_a_row(norm: float, before: int) -> int:
+    """Optimiser steps left out since the last good one, after a step with this norm of the gradient.
+
+    Raises:
+        TrainingFailed: there were MAX_SKIPPED of them.
+    """
+    count = 0 if math.isfinite(norm) else before + 1
+    if count >= MAX_SKIPPED:
+        raise TrainingFailed(
+            f"{MAX_SKIPPED} steps in a row had gradients that are not finite", "lower learning_rate, or resume earlier"
+        )
+    return count
 
 
 @dataclass(slots=True)
@@ -154,7 +169,7 @@ class Learner:
 
     def improve(self, decisions: Sequence[Decision], update: int, rate: float) -> dict[str, float]:
         """The epochs and mini-batches of one update. Returns metrics, averaged over decisions."""
-        config, sums = self.config, _Sums()
+        config, sums = self.config, Sums()
         before = self.adapter.flat.detach().clone()
         self.adapter.training = config.dropout > 0
         stop = False
@@ -180,30 +195,25 @@ class Learner:
             "skipped_steps": float(self.actor_optimizer.skipped),
         }
 
-    def _step(self, batch: Sequence[Decision], rate: float, sums: _Sums, check_gap: bool) -> float:
+    def _step(self, batch: Sequence[Decision], rate: float, sums: Sums, check_gap: bool) -> float:
         """One optimiser step, in `accumulation` pieces. Returns the divergence from the sampling policy (k3)."""
         self.actor_optimizer.zero_grad()
         parts = sum(len(d.old) for d in batch)
         keys = list(dict.fromkeys(d.key for d in batch))
         size = -(-len(keys) // self.config.accumulation)
-        seen = _Sums()
+        seen = Sums()
         for start in range(0, len(keys), size):
             piece = set(keys[start : start + size])
             self._piece([d for d in batch if d.key in piece], keys[start : start + size], parts, seen, check_gap)
         norm = self.actor_optimizer.step(rate)
         self.adapter.version += 1
-        self.skipped_in_a_row = 0 if math.isfinite(norm) else self.skipped_in_a_row + 1
-        if self.skipped_in_a_row >= MAX_SKIPPED:
-            raise TrainingFailed(
-                f"{MAX_SKIPPED} steps in a row had gradients that are not finite",
-                "lower learning_rate, or resume earlier",
-            )
+        self.skipped_in_a_row = skipped_in_a_row(norm, self.skipped_in_a_row)
         seen.add("grad_norm", norm if math.isfinite(norm) else 0.0, 1.0)
         sums.merge(seen)
         return seen.means().get("kl_old", 0.0)
 
     def _piece(
-        self, batch: list[Decision], keys: list[Query | Answer], parts: int, sums: _Sums, check_gap: bool
+        self, batch: list[Decision], keys: list[Query | Answer], parts: int, sums: Sums, check_gap: bool
     ) -> None:
         """Loss and gradients of some decisions; `parts` counts the ratios of the whole mini-batch."""
         config = self.config
@@ -289,7 +299,7 @@ class Learner:
             other[i, : len(log_probs)] = torch.from_numpy(log_probs)
         return maths.exact_kl(table, other.to(table.device))
 
-    def _control(self, sums: _Sums) -> None:
+    def _control(self, sums: Sums) -> None:
         """Move the coefficients of KL and entropy towards their targets."""
         means, config = sums.means(), self.config
         if config.kl == "adaptive":
@@ -312,27 +322,6 @@ class _Now:
     most: Tensor  # [n] the largest entropy possible there
     kl: Tensor  # [n] to the reference
     magnet_kl: Tensor | None  # [n]
-
-
-@dataclass(slots=True)
-class _Sums:
-    """Weighted sums of metrics; `means` divides."""
-
-    values: dict[str, list[float]] = field(default_factory=dict)
-    steps: int = 0
-
-    def add(self, name: str, value: float, weight: float) -> None:
-        entry = self.values.setdefault(name, [0.0, 0.0])
-        entry[0] += value
-        entry[1] += weight
-
-    def merge(self, other: _Sums) -> None:
-        self.steps += 1
-        for name, (value, weight) in other.values.items():
-            self.add(name, value, weight)
-
-    def means(self) -> dict[str, float]:
-        return {name: value / weight for name, (value, weight) in self.values.items() if weight}
 
 
 def _minibatches(decisions: Sequence[Decision], size: int, order: Any) -> Iterator[list[Decision]]:

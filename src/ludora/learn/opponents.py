@@ -10,7 +10,7 @@ from ludora.envs.build import num_players
 from ludora.learn.learner import Learner
 from ludora.models.adapters import Adapter
 from ludora.players.base import Player
-from ludora.players.build import build_player, player_spec, snapshots_of
+from ludora.players.build import fixed_player, player_spec, snapshots_of
 from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
 from ludora.rng import generator
@@ -31,16 +31,10 @@ class Opponents:
         self.specs = [(player_spec(text, training=True), weight) for text, weight in config.opponents.items()]
         self.last = max((snapshots_of(s) for s, _ in self.specs if s.name == "snapshots"), default=0)
         self.players: dict[str, Player] = {
-            str(s): self._fixed(s) for s, _ in self.specs if s.name not in ("self", "snapshots")
+            str(s): fixed_player(str(s), studio) for s, _ in self.specs if s.name not in ("self", "snapshots")
         }
         self.snapshots: dict[int, ModelPlayer] = {}
         self.magnet_update = -1
-
-    def _fixed(self, spec: Spec) -> Player:
-        """A player that does not change. Models play on the run's own base, which so is in memory once."""
-        if spec.name in ("base", "adapter"):
-            return self.studio.fixed(spec)
-        return build_player(str(spec), self.config, self.studio.say)
 
     def fixed(self) -> list[tuple[Player, float]]:
         """The opponents that do not change, with their weights: what the learner is measured against."""

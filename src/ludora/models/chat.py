@@ -120,6 +120,17 @@ class ChatFormat:
             raise InputError(f"two actions have the same tokens, {twice!r} is one of them", "use letters as labels")
         return paths
 
+    def answer(self, text: str) -> Tokens:
+        """The tokens of an answer as they stand behind `opening` without a stem, the token that ends it left out.
+
+        Raises:
+            InputError: the answer has no tokens.
+        """
+        tokens = self._continue("\n", self._space + text.strip())
+        if not text.strip() or not tokens:
+            raise InputError("an answer is empty", "an answer is text")
+        return tokens
+
     # ---- how they are made -----------------------------------------------------------------------------------------
 
     def _make_opening(self, messages: tuple[Message, ...], stem: str) -> Tokens:

@@ -85,11 +85,12 @@ class Engine:
         path, _, self._layers_name = base.family.layers.rpartition(".")
         self._layers_parent = base.model.get_submodule(path)
         self._layers = decoder_layers(base.model, base.family)
-        self._context = getattr(base.model.config, "max_position_embeddings", None)
+        self.context = getattr(base.model.config, "max_position_embeddings", None)
         if base.device.type == "cpu":
             speed_up(base.model)
         self._layer_flops = [2.0 * sum(_weights(layer)) for layer in self._layers]
         self.trunk = ByteLRU(cache_bytes)
+        self.caches = True  # whether `encode` keeps the trunk states that it computes; `keep` always does
         self._depth, self._depth_at = 0, -1
         as_tuple = self._layers_give_tuples()
         self._skip, self._inject = _Skip(as_tuple), _Inject(as_tuple)
@@ -251,9 +252,9 @@ class Engine:
 
     def _check_length(self, positions: Tensor) -> None:
         longest = int(positions.max()) + 1
-        if self._context is not None and longest > self._context:
+        if self.context is not None and longest > self.context:
             raise InputError(
-                f"a prompt has {longest} tokens, and {self.base.name} takes {self._context} at most",
+                f"a prompt has {longest} tokens, and {self.base.name} takes {self.context} at most",
                 "shorten it (history=false does), or choose a model with a longer context",
             )
 
@@ -261,17 +262,63 @@ class Engine:
         """States [T, H] as they enter the lowest adapted layer; computed once per distinct row and prefix."""
         known: dict[Row, Tensor] = {row: self.trunk.get(row) for row in piece.units}
         missing = [row for row, state in known.items() if state is None]
-        with torch.no_grad():
-            for part in pieces(missing, [None] * len(missing), self.chunk_tokens):
-                states = self._run_piece(part, 0, self._depth, None)
-                self.counters.trunk_tokens += len(part.ids)
-                for row, start in zip(part.units, part.starts, strict=True):
-                    # a clone: a view would keep the whole piece alive in the cache
-                    known[row] = states[start : start + len(row.tokens) - row.prefix].clone()
-                    self.trunk.put(row, known[row], known[row].numel() * known[row].element_size())
-            filling = len(piece.ids) - sum(len(known[row]) for row in piece.units)
-            ordered = [known[row] for row in piece.units]
-            return torch.cat([*ordered, ordered[0].new_zeros(filling, ordered[0].shape[1])])
+        for row, states in self._compute_trunk(missing):
+            if known[row] is None:  # a prefix that was known keeps its bits
+                known[row] = states
+                if self.caches:
+                    self._put(row, states)
+        filling = len(piece.ids) - sum(len(known[row]) for row in piece.units)
+        ordered = [known[row] for row in piece.units]
+        return torch.cat([*ordered, ordered[0].new_zeros(filling, ordered[0].shape[1])])
+
+    @torch.no_grad()
+    def _compute_trunk(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Tensor]]:
+        """Trunk states [own tokens, H] of rows, beside one another and nothing else, and of their prefixes."""
+        for part in pieces(rows, [None] * len(rows), self.chunk_tokens):
+            states = self._run_piece(part, 0, self._depth, None)
+            self.counters.trunk_tokens += len(part.ids)
+            for row, start in zip(part.units, part.starts, strict=True):
+                # a clone: a view would keep the whole piece alive in the cache
+                yield row, states[start : start + len(row.tokens) - row.prefix].clone()
+
+    def _put(self, row: Row, states: Tensor) -> None:
+        self.trunk.put(row, states, states.numel() * states.element_size())
+
+    # ---- trunk states that somebody else plans -----------------------------------------------------------------------
+
+    @property
+    def has_trunk(self) -> bool:
+        """Whether there are layers below the adapted ones whose output can be kept."""
+        return self._own_attention and self.depth > 0
+
+    def room_for(self, rows: Sequence[Row]) -> int:
+        """How many of these rows' trunk states, from the first on, the cache holds at once, prefixes included."""
+        left = self.trunk.limit
+        prefixes: set[Tokens] = set()
+        for number, row in enumerate(rows):
+            tokens = len(row.tokens) - row.prefix
+            if row.prefix and (prefix := row.tokens[: row.prefix]) not in prefixes:
+                prefixes.add(prefix)
+                tokens += row.prefix
+            left -= tokens * self.base.hidden * self.base.dtype.itemsize
+            if left < 0:
+                return number
+        return len(rows)
+
+    def keep(self, rows: Sequence[Row]) -> None:
+        """Compute and keep the trunk states of these rows as a batch of their own, unless all of them are there.
+
+        So a row has the same bits whenever it is computed, also where kernels give other bits in another batch: its
+        prefix is computed alone, and what is there already is never replaced.
+        """
+        if not self.has_trunk:
+            return
+        prefixes = dict.fromkeys(Row(row.tokens[: row.prefix]) for row in rows if row.prefix)
+        for group in (*([prefix] for prefix in prefixes), rows):
+            if any(self.trunk.get(row) is None for row in group):
+                for row, states in self._compute_trunk(group):
+                    if self.trunk.get(row) is None:
+                        self._put(row, states)
 
     # ---- conversations ---------------------------------------------------------------------------------------------
 

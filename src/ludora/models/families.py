@@ -243,6 +243,12 @@ _TABLE: tuple[tuple[float, dict[str, tuple[int, str, str]]], ...] = (
 PRESETS = ("efficient", "balanced", "quality", "memory")
 
 
+def query_and_value(family: Family) -> tuple[str, ...]:
+    """The modules of attention that make queries and values; where these are fused, the one that makes all three."""
+    found = tuple(name for name in family.attention if name.rpartition(".")[2] in ("q_proj", "v_proj"))
+    return found or family.attention[:1]
+
+
 def preset(name: str, parameters: int) -> LoraSettings:
     """LoRA settings by preset name, for a model of this many parameters (counted, never read off its name).
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ludora.errors import InputError, MissingExtra, nearest
 from ludora.models.builtin import builtin_folder, file_digest, quiet
@@ -38,7 +38,7 @@ class Base:
 
     `name` loads it again; `fingerprint` is the hash of its weights as they were stored, so an adapter can tell whether
     a base is its own, whatever it is called. `dtype` is what it computes in; `layers` and `hidden` are its depth and
-    width.
+    width; `parameters` counts its numbers, however they are stored.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Base:
     hidden: int
     quantize: str = "none"
     gradient_checkpointing: bool = False
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,39 @@ def load_base(
         hidden=int(config.hidden_size),
         quantize=quantize,
         gradient_checkpointing=gradient_checkpointing,
+        parameters=_outline(source, trust_remote_code)[0] if quantize != "none" else _count(model),
     )
+
+
+def outline(
+    name: str, *, trust_remote_code: bool = False, say: Callable[[str], None] = lambda line: None
+) -> tuple[int, Family]:
+    """Number of parameters and family of a model, without reading its weights.
+
+    Raises:
+        InputError: as `load_base`.
+    """
+    return _outline(_find(name, trust_remote_code, say), trust_remote_code)
+
+
+def _outline(source: _Source, trust_remote_code: bool) -> tuple[int, Family]:
+    if source.made:
+        model = source.made[0]
+    else:
+        read: Any = AutoConfig.from_pretrained
+        make: Any = AutoModelForCausalLM.from_config
+        try:
+            with quiet(), torch.device("meta"):
+                config = read(source.folder, trust_remote_code=trust_remote_code, local_files_only=True)
+                model = make(config, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(f"cannot read the model's config: {reason}", "see: ludora list models") from None
+    return _count(model), family_of(model)
+
+
+def _count(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @contextmanager

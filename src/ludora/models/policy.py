@@ -7,9 +7,9 @@ the answer. Equal queries in a batch are computed once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from ludora.models.engine import Engine
 from ludora.models.rows import BLOCK, Row
 from ludora.models.trie import Tokens, plan_choices
 
+T = TypeVar("T")
 PIECE = 1 << 25  # logits computed at a time: 128 MiB
 
 
@@ -40,6 +41,18 @@ class Answer:
     prompt: Tokens
     prefix: int
     tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A row of tokens and what is to be said in it: after `row.tokens[reads[i]]` the token `targets[i]`.
+
+    A target is the row's next token, but at its end, and where what follows an answer is laid out by the chat.
+    """
+
+    row: Row
+    reads: Tokens
+    targets: Tokens
 
 
 class Policy:
@@ -83,7 +96,7 @@ class Policy:
         return keys, tensors
 
     def restore_cached(self, keys: dict[str, Any], tensors: dict[str, Tensor], reference: Adapter | None) -> None:
-        """Inverse of `cached`. What depends on the layers that run is emptied when they change, so add adapters first."""
+        """Inverse of `cached`. What depends on the layers that run is emptied when they change: add adapters first."""
         self.forget()
         who, _ = _serial(reference), self.engine.depth
         for name, cache in self._caches().items():
@@ -132,10 +145,15 @@ class Policy:
         table = self._table([q for q, _ in distinct], [a for _, a in distinct])
         return table if len(distinct) == len(queries) else table[self._long(index)]
 
+    def row(self, query: Query) -> Row:
+        """What is encoded to answer a query: the prompt, and the inner tokens of its choices as a tree behind it."""
+        plan = plan_choices(query.choices, self.end)
+        return Row(query.prompt + plan.tokens, query.prefix, plan.parents)
+
     def _table(self, queries: Sequence[Query], adapters: Sequence[Adapter | None]) -> Tensor:
         plans = [plan_choices(q.choices, self.end) for q in queries]
         deciding = [i for i, plan in enumerate(plans) if plan.reads]
-        rows = [Row(queries[i].prompt + plans[i].tokens, queries[i].prefix, plans[i].parents) for i in deciding]
+        rows = [self.row(queries[i]) for i in deciding]
         reads = [tuple(len(queries[i].prompt) + at for at in plans[i].reads) for i in deciding]
         nodes = [children for i in deciding for children in plans[i].children]
         width = max(len(q.choices) for q in queries)
@@ -214,15 +232,7 @@ class Policy:
         rows = [Row(a.prompt + a.tokens[:-1], a.prefix) for a in answers]
         reads = [tuple(range(len(a.prompt) - 1, len(a.prompt) + len(a.tokens) - 1)) for a in answers]
         hidden = self.engine.encode(rows, reads, adapters)
-        tokens = self._long([t for a in answers for t in a.tokens])
-        pieces = []
-        step = max(1, PIECE // self._head.weight.shape[0])  # fp32 logits are never held all at once ...
-        for start in range(0, len(tokens), step):
-            piece = hidden[start : start + step], tokens[start : start + step]
-            if len(tokens) > step and torch.is_grad_enabled():  # ... which the backward pass makes again
-                pieces.append(checkpoint(self._score, *piece, use_reentrant=False, preserve_rng_state=False))
-            else:
-                pieces.append(self._score(*piece))
+        pieces = list(self._in_pieces(self._score, hidden, self._long([t for a in answers for t in a.tokens])))
         width = max(len(a.tokens) for a in answers)
         where = self._long([i * width + j for i, a in enumerate(answers) for j in range(len(a.tokens))])
         empty = torch.zeros(len(answers) * width, device=self._device)
@@ -230,6 +240,28 @@ class Policy:
             empty.index_copy(0, where, torch.cat(part)).view(len(answers), width) for part in zip(*pieces, strict=True)
         )
         return chosen, entropy
+
+    def token_losses(self, texts: Sequence[Text], adapters: Sequence[Adapter | None]) -> Tensor:
+        """Cross-entropy of every target over the whole vocabulary, fp32 [sum of their targets], in order.
+
+        Only the states where a target is read go through the output matrix. Give each distinct text once.
+        """
+        hidden = self.engine.encode([t.row for t in texts], [t.reads for t in texts], adapters)
+        targets = self._long([target for t in texts for target in t.targets])
+        return torch.cat(list(self._in_pieces(self._loss, hidden, targets)))
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.logits(hidden), targets, reduction="none")
+
+    def _in_pieces(self, score: Callable[[Tensor, Tensor], T], hidden: Tensor, tokens: Tensor) -> Iterator[T]:
+        """`score` of some states at a time: never all fp32 logits at once; backwards they are made again."""
+        step = max(1, PIECE // self._head.weight.shape[0])
+        for start in range(0, len(tokens), step):
+            piece = hidden[start : start + step], tokens[start : start + step]
+            if len(tokens) > step and torch.is_grad_enabled():
+                yield cast(T, checkpoint(score, *piece, use_reentrant=False, preserve_rng_state=False))
+            else:
+                yield score(*piece)
 
     def _score(self, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of one token per state, and the entropy there, [R] each."""

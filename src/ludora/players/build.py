@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
@@ -10,6 +11,9 @@ from ludora.players import bots, human, search, snake
 from ludora.players.base import Player
 from ludora.settings import ModelSettings
 from ludora.types import Spec
+
+if TYPE_CHECKING:
+    from ludora.players.studio import Studio
 
 PLAYERS: Mapping[str, str] = {
     "random": "uniform over the legal actions",
@@ -81,6 +85,16 @@ def build_player(text: str, settings: ModelSettings, say: Callable[[str], None])
 
     opened = studio(ModelSettings(**{name: getattr(settings, name) for name in ModelSettings.model_fields}), say)
     return opened.fixed(spec)
+
+
+def fixed_player(text: str, studio: Studio) -> Player:
+    """The player a PLAYER string names, for a run: one with a model plays on the run's own base, so in memory once.
+
+    Raises:
+        InputError: as `build_player`.
+    """
+    spec = player_spec(text)
+    return studio.fixed(spec) if spec.name in ("base", "adapter") else _scripted(spec)
 
 
 def _scripted(spec: Spec) -> Player:

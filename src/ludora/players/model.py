@@ -138,7 +138,7 @@ class ModelPlayer:
             if attempt:
                 for i in waiting:
                     again = (Message("user", _AGAIN),)
-                    talks[i].hear(self.chat.following(again, self._stem(turns[i]), retry=True))
+                    talks[i].hear(self.chat.following(again, self.stem(turns[i]), retry=True))
             seeds = [turns[i].seed + attempt for i in waiting]
             said = self.sampler.sample([talks[i] for i in waiting], self.adapter, seeds, self.acting.max_new_tokens)
             for i, answer in zip(waiting, said, strict=True):
@@ -159,7 +159,7 @@ class ModelPlayer:
             return replace(answer, text=text, stop=Stop.INVALID)
         return replace(answer, text=turn.legal[found], index=found)
 
-    def _stem(self, turn: Turn) -> str:
+    def stem(self, turn: Turn) -> str:
         """What the model's answer to a turn begins with: nothing where any text is an answer."""
         return "" if self.acting.reasoning or turn.legal is None else STEM
 
@@ -169,10 +169,10 @@ class ModelPlayer:
         talk = self._talks.pop(key, None) if self.acting.history and turn.number > 0 else None
         messages = ask(turn.messages, turn.legal, self.acting.labels, self.acting.reasoning)
         if talk is None:
-            talk = Talk(self.chat.opening(messages, self._stem(turn)))
+            talk = Talk(self.chat.opening(messages, self.stem(turn)))
         else:
             users = tuple(m for m in messages if m.role != "system")
-            talk.hear(self.chat.following(users, self._stem(turn), plain=not self.acting.reasoning))
+            talk.hear(self.chat.following(users, self.stem(turn), plain=not self.acting.reasoning))
         if self.acting.history:
             self._talks.pop(key, None)
             self._talks[key] = talk  # at the end: what was used last is forgotten last

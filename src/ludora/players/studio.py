@@ -17,7 +17,7 @@ from ludora.models.machine import set_threads
 from ludora.models.policy import Policy
 from ludora.models.storage import load_adapter
 from ludora.players.model import Acting, Chooser, ModelPlayer
-from ludora.settings import ModelSettings, PPOConfig, shown
+from ludora.settings import ModelSettings, TrainSettings, shown
 from ludora.types import Spec
 
 
@@ -72,7 +72,7 @@ class Studio:
         """The player that a checked `base` or `adapter(FOLDER)` names."""
         return self.player(str(spec), self.load(str(spec.args[0])) if spec.args else None)
 
-    def learner(self, config: PPOConfig) -> tuple[ModelPlayer, Adapter | None]:
+    def learner(self, config: TrainSettings) -> tuple[ModelPlayer, Adapter | None]:
         """The player that learns and the adapter it is held near to (None: the base).
 
         Starting from an adapter, the learner is a copy of it and the frozen original is the reference.
@@ -96,7 +96,7 @@ class Studio:
             adapter = self.pack.add("learner", settings, config.seed)
         return self.player("self", adapter), reference
 
-    def _refuse_others(self, config: PPOConfig, adapter: Adapter) -> None:
+    def _refuse_others(self, config: TrainSettings, adapter: Adapter) -> None:
         """An adapter brings its own rank, modules ...: whoever gives them too must mean the same.
 
         Raises:
@@ -111,7 +111,7 @@ class Studio:
             self.pack.remove(asked.name)
             return _layout(asked) == _layout(adapter)
 
-        keys = sorted(config.BROUGHT & config.model_fields_set)
+        keys = sorted((config.BROUGHT - {"lora"}) & config.model_fields_set)  # no recipe goes with an adapter
         if keys and not fits(keys):
             key = next((key for key in keys if not fits([key])), keys[0])
             raise InputError(

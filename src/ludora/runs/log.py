@@ -33,6 +33,7 @@ class RunLog:
         updates: steps at most, for the bar.
         minutes: of training at most, for the bar; 0 for no bound.
         shown: the metrics shown beside the bar, each as it was last seen.
+        unit: what a step is called.
         console: where to write; stderr by default. Rich leaves colours out where `NO_COLOR` is set.
 
     Raises:
@@ -47,9 +48,10 @@ class RunLog:
         updates: int = 0,
         minutes: float = 0.0,
         shown: Sequence[str] = SHOWN,
+        unit: str = "update",
         console: Console | None = None,
     ) -> None:
-        self.run, self.updates, self.minutes, self.shown = run, updates, minutes, shown
+        self.run, self.updates, self.minutes, self.shown, self.unit = run, updates, minutes, shown, unit
         self.console = console or Console(stderr=True, highlight=False)
         self._trackers = _start(trackers, run)
         self._bar: Progress | None = None
@@ -106,11 +108,11 @@ class RunLog:
         figures = "  ".join(f"{key} {_figure(self._latest[key])}" for key in self.shown if key in self._latest)
         if not self.console.is_terminal:
             total = f"/{self.updates}" if self.updates and not self.minutes else ""
-            self.say("  ".join(filter(None, (f"update {step}{total}", figures, left))))
+            self.say("  ".join(filter(None, (f"{self.unit} {step}{total}", figures, left))))
             return
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("update {task.fields[step]}"),
+                TextColumn(f"{self.unit} {{task.fields[step]}}"),
                 BarColumn(),
                 TextColumn("{task.fields[figures]}"),
                 TimeElapsedColumn(),

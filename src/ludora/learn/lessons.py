@@ -1,0 +1,248 @@
+"""Recorded turns and conversations become what is learnt: the very prompt that the player would face, and the answer
+that it should give there, with a loss on the answer alone.
+
+    loss = choices    Choice: the action among the legal ones, as `choose` chooses
+    loss = tokens     Text: after "Move:" the label and the token that ends an answer
+    reasoning         Text: the reasoning, "Move:", the label, the end
+    conversations     Text: the assistant's words and the end
+
+Prompt and answer are tokenised each on its own and joined, as they are when the model answers: no length of a prompt is
+ever found by tokenising it again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ludora.data.batches import Choice, Item, width
+from ludora.data.examples import SHOWN, BadLine, Examples, ExpertTurn, Record, read_examples, refuse
+from ludora.errors import InputError
+from ludora.models.chat import Tokens, parse_action
+from ludora.models.policy import Text
+from ludora.models.rows import Row
+from ludora.players.model import STEM, ModelPlayer, ask, labels_of
+from ludora.rng import generator
+from ludora.settings import SFTConfig
+from ludora.types import Message, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is learnt in one place, and the turn there: None in a conversation, and in a game that is one text."""
+
+    item: Item
+    turn: Turn | None = None
+    index: int = -1  # of the expert's move among the legal ones
+
+
+@dataclass(slots=True)
+class Lessons:
+    """All lessons, cut into those learnt and those held out; `opening_turns` are held-out turns with no history."""
+
+    learnt: list[Lesson] = field(default_factory=list)
+    held_out: list[Lesson] = field(default_factory=list)
+    opening_turns: list[Lesson] = field(default_factory=list)
+    bad: list[BadLine] = field(default_factory=list)
+    task: str = ""  # the one that most games were played on
+    notes: list[str] = field(default_factory=list)  # what the user should be warned of
+
+
+def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
+    """Read the files of a config, and make lessons of them as `player` would be asked.
+
+    Raises:
+        InputError: a file or line cannot be used (unless bad lines are skipped), or there is nothing to learn.
+    """
+    teacher = _Teacher(config, player)
+    train = read_examples(_paths(config.data))
+    found = Lessons()
+    if config.eval_data:
+        found.learnt = teacher.lessons(train)
+        held_out = read_examples(_paths(config.eval_data))
+        found.held_out = teacher.lessons(held_out)
+        found.bad = train.bad + held_out.bad
+    else:
+        train, held_out = _split(train, config)
+        found.learnt, found.held_out = teacher.lessons(train), teacher.lessons(held_out)
+        found.bad = sorted(train.bad + held_out.bad, key=lambda line: int(line.where.rpartition(":")[2]))
+    if found.bad and config.bad_lines == "refuse":
+        raise refuse(found.bad)
+    found.notes = [f"{line.where} is skipped: {line.reason}" for line in found.bad[:SHOWN]]
+    if len(found.bad) > SHOWN:
+        found.notes.append(f"{len(found.bad) - SHOWN} more lines are skipped")
+    if not found.learnt or (config.evaluate_every and not found.held_out):
+        what = "measure on" if found.learnt else "learn from"
+        raise InputError(f"the data holds nothing to {what}", "more lines, another eval_share, or evaluate_every=0")
+    found.opening_turns = teacher.opening_turns(held_out, found.held_out)
+    names = Counter(record.task for record in train.records if record.turns)
+    found.task = names.most_common(1)[0][0] if names else ""
+    _check_options(config, [*train.records, *held_out.records], found)
+    return found
+
+
+def _paths(given: str | tuple[str, ...]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _split(found: Examples, config: SFTConfig) -> tuple[Examples, Examples]:
+    """The lines cut in two; all turns of a game are on the same side."""
+    places = list(range(len(found.records)))
+    generator("held out", config.seed).shuffle(places)
+    count = round(len(places) * config.eval_share)
+    if config.eval_share and len(places) > 1:
+        count = min(max(count, 1), len(places) - 1)
+    chosen = set(places[:count])
+    sides = [[r for i, r in enumerate(found.records) if (i in chosen) == side] for side in (False, True)]
+    return Examples(sides[0], found.bad), Examples(sides[1])
+
+
+def _check_options(config: SFTConfig, records: Sequence[Record], found: Lessons) -> None:
+    """Refuse options that concern a kind of data that there is none of; note answers that would be cut off."""
+    conversations, games = (any(r.messages for r in records), any(r.turns for r in records))
+    if not games and (config.answer != "move" or config.history):
+        key = "history" if config.history else "answer"
+        raise InputError(f"{key} has no effect: the data holds no games", f"leave {key} out")
+    if not conversations and config.assistant != "last":
+        raise InputError("assistant has no effect: the data holds no conversations", "leave assistant out")
+    if config.act == "say" and not config.history:
+        texts = [lesson.item for lesson in found.learnt if isinstance(lesson.item, Text) and lesson.turn]
+        longest = max((len(text.targets) for text in texts), default=0)
+        if longest > config.max_new_tokens:
+            cut = f"max_new_tokens = {config.max_new_tokens} cuts off what is learnt"
+            found.notes.append(f"answers have up to {longest} tokens: {cut}")
+
+
+class _Teacher:
+    """Makes lessons of records, for one player."""
+
+    def __init__(self, config: SFTConfig, player: ModelPlayer) -> None:
+        self.config, self.player, self.chat = config, player, player.chat
+        self.end = player.policy.end
+        self.context = player.policy.engine.context
+
+    def lessons(self, found: Examples) -> list[Lesson]:
+        """The lessons of all records, in order. Records that cannot be taught go from `records` to `bad`."""
+        made: list[Lesson] = []
+        good: list[Record] = []
+        for record in found.records:
+            try:
+                lessons = self._lessons(record)
+                for lesson in lessons:
+                    self._check_length(lesson.item)
+            except InputError as error:
+                found.bad.append(BadLine(record.where, error.message))
+            else:
+                made += lessons
+                good.append(record)
+        found.records = good
+        return made
+
+    def opening_turns(self, found: Examples, made: Sequence[Lesson]) -> list[Lesson]:
+        """Turns that can be put to the player as they stand: all of them, or with a history the first of each game."""
+        if not self.config.history:
+            return [lesson for lesson in made if lesson.turn]
+        return [self._lesson(*self._turns(record)[0]) for record in found.records if record.turns]
+
+    def _check_length(self, item: Item) -> None:
+        length = width(item) + (item.query.prefix if isinstance(item, Choice) else item.row.prefix)
+        if self.context is not None and length > self.context:
+            raise InputError(f"it has {length} tokens, and the model takes {self.context} at most")
+
+    def _lessons(self, record: Record) -> list[Lesson]:
+        if record.messages:
+            return [Lesson(text) for text in self._conversation(record.messages)]
+        if self.config.history and record.turns:
+            return [Lesson(self._game(record))]
+        turns = self._turns(record)
+        if self.config.loss == "choices":  # where there is no choice, there is nothing to learn
+            turns = [(turn, expert) for turn, expert in turns if turn.legal is None or len(turn.legal) > 1]
+        return [self._lesson(turn, expert) for turn, expert in turns]
+
+    # ---- games -----------------------------------------------------------------------------------------------------
+
+    def _turns(self, record: Record) -> list[tuple[Turn, ExpertTurn]]:
+        return [(Turn(record.seat, expert.messages, expert.legal), expert) for expert in record.turns]
+
+    def _lesson(self, turn: Turn, expert: ExpertTurn) -> Lesson:
+        index = -1 if turn.legal is None else turn.legal.index(expert.move)
+        if self.config.loss == "choices" and turn.legal is not None:
+            return Lesson(Choice(self.player.query(turn), index), turn, index)
+        prefix = len(self.chat.prefix(turn.messages))
+        stem = self.player.stem(turn)
+        prompt = self.chat.opening(ask(turn.messages, turn.legal, self.config.labels, self.config.reasoning), stem)
+        return Lesson(_single(prompt, prefix, self._answer(expert), self.end), turn, index)
+
+    def _answer(self, expert: ExpertTurn) -> Tokens:
+        """The tokens of an expert's answer, without the one that ends it, as the continuation of the turn's stem."""
+        reasoning = expert.reasoning.strip() if self.config.reasoning else ""
+        if expert.legal is None:  # what a player says before </think> is not part of its move
+            return self.chat.answer(f"<think>\n{reasoning}\n</think>\n\n{expert.move}" if reasoning else expert.move)
+        index = expert.legal.index(expert.move)
+        labels = labels_of(expert.legal, self.config.labels)
+        if not self.config.reasoning:
+            return self.chat.label_tokens([labels[index]], STEM)[0]
+        text = f"{reasoning}\n{STEM} {labels[index]}" if reasoning else f"{STEM} {labels[index]}"
+        if parse_action(text, expert.legal, labels) != index:
+            raise InputError(f"with its reasoning, the move {expert.move!r} is not read back as itself")
+        return self.chat.answer(text)
+
+    def _game(self, record: Record) -> Text:
+        """A whole game as the one conversation that a player with a history has."""
+        rounds = []
+        for number, (turn, expert) in enumerate(self._turns(record)):
+            messages = ask(turn.messages, turn.legal, self.config.labels, self.config.reasoning)
+            stem = self.player.stem(turn)
+            if number:
+                users = tuple(m for m in messages if m.role != "system")
+                heard = self.chat.following(users, stem, plain=not self.config.reasoning)
+            else:
+                heard = self.chat.opening(messages, stem)
+            rounds.append((heard, self._answer(expert)))
+        return _several(rounds, len(self.chat.prefix(record.turns[0].messages)), self.end)
+
+    # ---- conversations ---------------------------------------------------------------------------------------------
+
+    def _conversation(self, messages: tuple[Message, ...]) -> list[Text]:
+        """The last answer, or all of them: in one row where the chat template never rewrites what was said."""
+        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        if self.config.assistant == "last" or not self.chat.append_only:
+            chosen = answers[-1:] if self.config.assistant == "last" else answers
+            return [self._last_answer(messages[: i + 1]) for i in chosen]
+        prefix = len(self.chat.prefix(messages[: answers[0]]))
+        rounds = []
+        start = 0
+        for i in answers:
+            heard = messages[start:i]
+            if not heard:
+                raise InputError("two messages of the assistant follow one another")
+            tokens = self.chat.following(heard) if start else self.chat.opening(heard)
+            rounds.append((tokens, self.chat.answer(messages[i].content)))
+            start = i + 1
+        return [_several(rounds, prefix, self.end)]
+
+    def _last_answer(self, messages: tuple[Message, ...]) -> Text:
+        prompt, answer = messages[:-1], self.chat.answer(messages[-1].content)
+        return _single(self.chat.opening(prompt), len(self.chat.prefix(prompt)), answer, self.end)
+
+
+def _single(prompt: Tokens, prefix: int, answer: Tokens, end: int) -> Text:
+    return _several([(prompt, answer)], prefix, end)
+
+
+def _several(rounds: Sequence[tuple[Tokens, Tokens]], prefix: int, end: int) -> Text:
+    """Rounds of (what is heard, what is answered) in one row. The last token that is heard says the first of the
+    answer, and the answer's last token says the end; the end itself is never read.
+    """
+    tokens: list[int] = []
+    reads: list[int] = []
+    targets: list[int] = []
+    for heard, answer in rounds:
+        tokens += heard
+        for target in (*answer, end):
+            reads.append(len(tokens) - 1)
+            targets.append(target)
+            tokens.append(target)
+        tokens.pop()
+    return Text(Row(tuple(tokens), prefix), tuple(reads), tuple(targets))
