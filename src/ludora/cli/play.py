@@ -33,10 +33,10 @@ def play(
     if not 0 <= seat < seats:
         raise InputError(f"there is no seat {seat} in {spec}", f"seats are 0 to {seats - 1}")
     console = Console()
-    deal = secrets.randbelow(2**31) if seed is None else seed
-    say(f"seed {deal}")
     human = HumanPlayer(console)
     opponent = build_player(against, settings, say) if seats > 1 else human
+    deal = secrets.randbelow(2**31) if seed is None else seed
+    say(f"seed {deal}")
     sitting = [human if i == seat else opponent for i in range(seats)]
     [finished] = collect([Game(Task(spec, deal, seat, (opponent.name,) * (seats - 1)), sitting)], make_env)
     if finished.error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -98,7 +98,7 @@ def started(
     """A new run, or the one to resume, locked; its config; and the step asked for.
 
     `check` may refuse a config before anything is written, and before a model is loaded. A new run that fails on its
-    input later, before it has a checkpoint, leaves no folder behind.
+    input later, before its first update is saved, leaves no folder behind.
     """
     from ludora.config import load_config
     from ludora.runs.files import remove_folder
@@ -119,8 +119,10 @@ def started(
         try:
             yield settings, run, None
         except InputError:
-            if not run.steps:
+            if not any(run.steps):  # the start alone, or not even that
                 remove_folder(run.path)
+                with suppress(OSError):  # where this was the first of all runs
+                    run.path.parent.rmdir()
             raise
 
 
@@ -150,7 +152,11 @@ def _resumed(
         check(settings)
         if settings != saved:
             run.write_json("config.json", settings.to_json())
-        yield settings, run, step
+        try:
+            yield settings, run, step
+        except InputError:  # what was changed cannot be used: the run stays as it was
+            run.write_json("config.json", saved.to_json())
+            raise
 
 
 def as_started(run: Run, saved: RunSettings) -> dict[str, Any]:
