@@ -8,6 +8,7 @@ the user gave steps aside; the user's own is refused.
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -161,7 +162,7 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     else:
         raise ConfigError(
             f"no preset and no config file is called {source!r}",
-            nearest(source, known) if not Path(source).exists() else f"a config file ends in {', '.join(SUFFIXES)}",
+            nearest(source, known) if not os.path.exists(source) else f"a config file ends in {', '.join(SUFFIXES)}",
         )
     if source in seen:
         raise ConfigError(f"{where} extends itself: {' -> '.join((*seen, source))}", "remove one preset = line")
@@ -274,7 +275,7 @@ def _allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
             return f"a table with {_allowed(arguments[1])} for each name"
         case origin if origin in (Union, UnionType):
             return ", or ".join(_allowed(a) for a in arguments)
-    bounds = [f"{say} {getattr(m, k):g}" for m in metadata for k, say in _BOUNDS if getattr(m, k, None) is not None]
+    bounds = [f"{say} {getattr(m, k):.12g}" for m in metadata for k, say in _BOUNDS if getattr(m, k, None) is not None]
     return f"{_PLAIN[annotation]}{', ' if bounds else ''}{' and '.join(bounds)}"
 
 

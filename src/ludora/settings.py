@@ -19,6 +19,9 @@ Positive = Annotated[float, Field(gt=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Rank = Annotated[int, Field(ge=1, le=4096)]
+Games = Annotated[int, Field(ge=1, le=10_000_000)]  # they are held in memory
 
 
 def about(text: str, default: Any) -> Any:
@@ -81,7 +84,7 @@ class ModelSettings(Settings):
     model: str = about("base model: smollm2-135m (built in), a hub id, or a local folder", "smollm2-135m")
     dtype: Literal["auto", "bf16", "fp32", "fp16"] = about("precision; auto measures which is faster here", "auto")
     device: str = about("auto, cpu, cuda or cuda:N", "auto")
-    threads: AtLeastOne | Literal["auto"] = about("CPU threads; auto leaves busy cores alone and says how many", "auto")
+    threads: Threads | Literal["auto"] = about("CPU threads; auto leaves busy cores alone and says how many", "auto")
     quantize: Literal["none", "8bit", "4bit"] = about("weights of the frozen base in 8 or 4 bits (NF4)", "none")
     gradient_checkpointing: bool = about("recompute activations in the backward pass to save memory", False)
     trust_remote_code: bool = about("run Python code that comes with a model folder or hub id", False)
@@ -89,7 +92,7 @@ class ModelSettings(Settings):
     labels: Literal["letters", "names", "ids"] = about("how legal actions are written in the prompt", "letters")
     history: bool = about("keep the whole conversation of a game (act = say)", False)
     reasoning: bool = about("ask for reasoning before the move (act = say)", False)
-    temperature: Positive = about("sampling temperature; 1 samples the policy itself", 1.0)
+    temperature: Annotated[float, Field(ge=0.001)] = about("sampling temperature; 1 samples the policy itself", 1.0)
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = about("nucleus sampling (act = say)", 1.0)
     max_new_tokens: AtLeastOne = about("tokens of one answer at most (act = say)", 32)
     retries: Count = about("further answers asked for when none could be read (act = say)", 2)
@@ -105,7 +108,7 @@ class RunSettings(ModelSettings):
     name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=80)] = about(
         "name of the run folder: letters, digits, dots, dashes; empty: that of the preset or file", ""
     )
-    runs_dir: str = about("folder that holds the run folders", "runs")
+    runs_dir: Annotated[str, Field(min_length=1)] = about("folder that holds the run folders", "runs")
 
     FIXED: ClassVar[frozenset[str]] = frozenset()
 
@@ -118,13 +121,13 @@ class TrainSettings(RunSettings):
     lora: Literal["none", "efficient", "balanced", "quality", "memory", "seed-speed", "seed-quality", "seed-memory"] = (
         about("the adapter's shape by the model's parameter count; what is given beside it wins", "none")
     )
-    rank: Annotated[int, Field(ge=1, le=4096)] = about("LoRA rank", 8)
+    rank: Rank = about("LoRA rank", 8)
     alpha: Positive = about("LoRA alpha: what the adapter adds is scaled by alpha / rank", 16.0)
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = about("dropout on the adapter's input", 0.0)
     rslora: bool = about("scale by alpha / sqrt(rank) instead", False)
     targets: str | tuple[str, ...] = about("all-linear, attention, mlp, or names of modules", "all-linear")
     layers: Annotated[str, Field(pattern=r"^(all|top:[1-9]\d*|\d+-\d+)$")] = about("all, top:N or A-B", "all")
-    rank_pattern: dict[str, AtLeastOne] = about("ranks of single modules, by pattern of their name", {})
+    rank_pattern: dict[str, Rank] = about("ranks of single modules, by pattern of their name", {})
 
     minutes: Zero = about("stop after so many minutes of training; 0: no bound", 0.0)
     accumulation: AtLeastOne = about("parts in which a mini-batch is computed, to save memory", 1)
@@ -140,7 +143,7 @@ class TrainSettings(RunSettings):
     save_every: AtLeastOne = about("updates between checkpoints", 10)
     keep: AtLeastOne = about("newest checkpoints kept, beside the best", 3)
     evaluate_every: Count = about("updates between evaluations; 0: none", 5)
-    evaluate_games: AtLeastOne = about("games of one evaluation", 200)
+    evaluate_games: Games = about("games of one evaluation", 200)
     patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
 
@@ -171,7 +174,7 @@ class PPOConfig(TrainSettings):
     )
     max_turns: AtLeastOne = about("moves of one seat after which a game counts as truncated", 200)
 
-    games_per_update: AtLeastOne = about("games played for one update", 256)
+    games_per_update: Games = about("games played for one update", 256)
     updates: AtLeastOne = about("updates at most", 1000)
     epochs: AtLeastOne = about("passes over the decisions of one update", 2)
     minibatch: AtLeastOne = about("decisions of one optimiser step", 256)
@@ -273,7 +276,7 @@ class SFTConfig(TrainSettings):
     evaluate_answers: Count = about("held-out turns answered by sampling at each measurement (act = say)", 32)
     task: str = about("TASK to play when training is over; empty: that of the data; none: no games", "")
     opponent: str = about("PLAYER of the other seats in those games", "random")
-    evaluate_games: AtLeastOne = about("games played when training is over", 200)
+    evaluate_games: Games = about("games played when training is over", 200)
 
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,

@@ -67,6 +67,10 @@ def test_resume_refuses_what_does_not_fit(trained: Path, capsys: pytest.CaptureF
     assert "rank = 3 cannot change on --resume: it was" in capsys.readouterr().err
     assert command_line(["train", "ppo", "--resume", f"{trained}@99"]) == 2
     assert "no checkpoint of step 99" in capsys.readouterr().err
+    before = Run.read(trained).config
+    assert command_line(["train", "ppo", "--resume", str(trained), "opponent=adapter(nowhere)", "updates=9"]) == 2
+    assert "no adapter in nowhere" in capsys.readouterr().err
+    assert Run.read(trained).config == before  # what cannot be used is not written down
 
 
 def test_evaluate_the_adapter(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +115,9 @@ def test_lists_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bad_start_leaves_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line(["train", "ppo", "kuhn-self-play", *TINY, 'targets=["nothing"]']) == 2
     assert "nothing" in capsys.readouterr().err
-    assert list((here / "runs").iterdir()) == []
+    assert command_line(["train", "ppo", "kuhn-self-play", *TINY, "opponent=mcts", "task=goofspiel"]) == 2
+    assert "simultaneous" in capsys.readouterr().err  # found at the first move, after the start was saved
+    assert list(here.iterdir()) == []
 
 
 def test_ctrl_c_saves_and_resume_goes_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,17 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         (["data", "check", "none.jsonl"], "there is no file none.jsonl", "ludora data snake"),
         (["config", "show", "sed"], "no preset and no config file is called 'sed'", "did you mean 'seed'?"),
         (["config", "check", "seed", "task=hex(bord=3)"], "bord", ""),
+        (["config", "check", "seed", "opponent=rnadom"], "there is no player 'rnadom'", "did you mean 'random'?"),
+        (["train", "ppo", "seed", "opponent={self = 1, nsah = 1}"], "there is no player 'nsah'", "'nash'"),
+        (["train", "ppo", "x" * 5000], "no preset and no config file is called", "known: "),
+        (["evaluate", "random", "x" * 5000], "unknown game", "known: "),
+        (["evaluate", "random", "kuhn_poker", "--against", ""], "a name is expected", "write name"),
+        (["evaluate", "base", "kuhn_poker", "--compare", "bsae"], "there is no player 'bsae'", "did you mean 'base'?"),
+        (["evaluate", "base", "kuhn_poker", "--games", "0"], "games must be at least 1", "0 games are possible"),
+        (["evaluate", "base", "kuhn_poker", "--games", "99999999999999999999"], "at most 10,000,000", "thousands"),
+        (["demo", "--runs-dir", ""], "runs_dir = '' is not allowed", "runs_dir: folder"),
+        (["demo", "--minutes", "nan"], "minutes", ""),
+        (["play", "kuhn_poker", "--against", "self"], "opponent for training only", "adapter("),
     ],
 )
 def test_bad_input_is_one_line_and_a_hint(tmp_path: Path, arguments: list[str], message: str, hint: str) -> None:
@@ -84,9 +95,18 @@ def test_bad_input_is_one_line_and_a_hint(tmp_path: Path, arguments: list[str], 
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert len(lines) == 2, done.stderr
-    assert lines[0].startswith("error: ") and message in lines[0]
+    assert lines[0].startswith("error: ") and message in lines[0] and len(lines[0]) < 700
     assert lines[1].startswith("hint: ") and hint in lines[1]
     assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"[]", b"\xff\xfe"])
+def test_a_damaged_log_names_file_and_line(tmp_path: Path, line: bytes) -> None:
+    with Run.create(tmp_path / "runs", "leduc", {"kind": "ppo", "name": "leduc"}) as run:
+        (run.path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
+    done = ludora("runs", "show", "leduc", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "error: runs/leduc/metrics.jsonl:2 is damaged: " in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_run_in_use_names_the_process(tmp_path: Path) -> None:
@@ -105,8 +125,11 @@ def test_a_traceback_on_request(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     done = ludora("train", "ppo", "seed", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == "error: runs: File exists"
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: cannot make a run folder in runs: File exists",
+        "hint: choose another with runs_dir=FOLDER",
+    ]
 
 
 def test_help_is_fast(tmp_path: Path) -> None:

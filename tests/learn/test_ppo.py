@@ -37,6 +37,7 @@ def test_learns_to_beat_a_random_player(train: Train) -> None:
     after, before = (row["expected_value"] for row in evaluation["rows"][:2])
     assert after == pytest.approx(max(values), abs=1e-5)  # the best of the measured adapters is the run's adapter
     assert before == pytest.approx(values[0], abs=1e-5)
+    assert "adapter: " in run.said and " of the model's " in run.said
     assert (run.path / "adapter" / "adapter_model.safetensors").is_file() and (run.path / "report.html").is_file()
 
 

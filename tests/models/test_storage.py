@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,43 @@ def test_missing_and_damaged_files_are_one_line(tmp_path: Path) -> None:
         folder = save(adapter, r.base, tmp_path / f"no-{file}")
         (folder / file).unlink()
         refused(folder, f"{file} is missing")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("r", "x", "r = 'x'"),
+        ("r", -1, "r = -1"),
+        ("r", 2.5, "r = 2.5"),
+        ("r", True, "r = True"),
+        ("r", None, "plain LoRA"),
+        ("r", 10**9, "no weights of rank 1000000000"),
+        ("lora_alpha", math.nan, "lora_alpha = nan"),
+        ("lora_alpha", [2], "lora_alpha = "),
+        ("lora_dropout", "x", "lora_dropout = 'x'"),
+        ("rank_pattern", [1], "rank_pattern = "),
+        ("rank_pattern", {"(": 2}, "rank_pattern = "),
+        ("rank_pattern", {"q_proj": "x"}, "rank_pattern = "),
+        ("rank_pattern", {"q_proj": 10**9}, "no weights of rank 1000000000"),
+        ("alpha_pattern", {"q_proj": 0}, "alpha_pattern = "),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_line(key: str, value: object, words: str, tmp_path: Path) -> None:
+    r = rig()
+    folder, pack = save(r.add(rank=2), r.base, tmp_path), AdapterPack(zoo.base("llama"))
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, key: value}))
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        load_adapter(pack, folder, "x")
+    assert "\n" not in caught.value.message and caught.value.hint and not pack.adapters
+
+
+def test_an_origin_that_is_no_table_is_one_line(tmp_path: Path) -> None:
+    r = rig()
+    folder = save(r.add(rank=2), r.base, tmp_path)
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, {"format": "pt", "ludora": "[1]"})
+    with pytest.raises(InputError, match="holds no table"):
+        load_adapter(AdapterPack(zoo.base("llama")), folder, "x")
 
 
 def test_weights_that_are_incomplete_or_not_finite_are_refused(tmp_path: Path) -> None:

@@ -438,6 +438,7 @@ def _saved(folder: Path, model: str = "tiny") -> Path:
         ("base:big", "base takes no options", "base"),
         ("random(3)", "random", ""),
         ("mcts(simulation=3)", "simulation", "simulations"),
+        ("mcts(simulations=99999999999999999999)", "below 2^31", "simulations=1"),
     ],
 )
 def test_wrong_player_strings_are_one_line_with_a_hint(text: str, message: str, hint: str) -> None:

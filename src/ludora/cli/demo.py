@@ -29,9 +29,9 @@ def demo(
     """
     from ludora.settings import PPOConfig
 
-    say("Teaching a 135M language model Leduc poker by PPO with a LoRA adapter, against a uniformly random player.")
     overrides = [f"minutes={minutes}", f"seed={seed}", "name=demo", f"runs_dir={runs_dir}"]
     with started(PPOConfig, PRESET, overrides, None, check_names) as found:
+        say("Teaching a 135M language model Leduc poker by PPO with a LoRA adapter, against a uniformly random player.")
         shown = train_ppo(*found)
     return replace(shown, show=lambda console: _show(shown, console))
 

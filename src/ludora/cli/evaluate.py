@@ -31,7 +31,7 @@ def evaluate(
     from ludora.evals.tables import show
     from ludora.players.build import build_player, player_spec
 
-    for text in filter(None, (player, against, compare)):
+    for text in (player, against, *([compare] if compare else [])):
         player_spec(text)  # all of them, before a model is loaded for one
     found = measure(
         player,

@@ -14,6 +14,7 @@ from ludora.cli import check_env, config, data, demo, doctor, evaluate, merge, p
 from ludora.cli import list as list_
 from ludora.errors import LudoraError
 
+LONGEST = 600  # characters of a complaint
 # typer exports only this child of the class that all its complaints about a command line share.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -82,7 +83,9 @@ def _complain(message: str, hint: str, code: int) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for label, style, text in (("error: ", "bold red", message), ("hint: ", "bold", hint)):
         if text:
-            console.print(Text.assemble((label, style), " ".join(text.split())))
+            line = " ".join(text.split())
+            cut = f"{line[:LONGEST]} ..." if len(line) > LONGEST else line  # a name may be as long as one likes
+            console.print(Text.assemble((label, style), cut))
     return code
 
 

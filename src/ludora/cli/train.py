@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -135,7 +135,7 @@ def started(
     """A new run, or the one to resume, locked; its config; and the step asked for.
 
     `check` may refuse a config before anything is written, and before a model is loaded. A new run that fails on its
-    input later, before it has a checkpoint, leaves no folder behind.
+    input later, before its first update is saved, leaves no folder behind.
     """
     from ludora.config import load_config
     from ludora.runs.files import remove_folder
@@ -157,8 +157,10 @@ def started(
         try:
             yield settings, run, None
         except InputError:
-            if not run.steps:
+            if not any(run.steps):  # the start alone, or not even that
                 remove_folder(run.path)
+                with suppress(OSError):  # where this was the first of all runs
+                    run.path.parent.rmdir()
             raise
 
 

@@ -23,6 +23,7 @@ from ludora.rollout import Finished, Game, collect
 from ludora.types import Outcome, Spec, Stop, Task, Trajectory
 
 VERSION = 1
+MOST_GAMES = 10_000_000  # they are held in memory
 BEST = "best response"  # the name of the row that says what is possible against this opponent
 UNITS = {"leduc_poker": "chips per hand", "kuhn_poker": "chips per hand", "universal_poker": "chips per hand"}
 
@@ -156,6 +157,7 @@ def evaluate(
             in a game for one, or a player is compared with itself.
     """
     spec = task_spec(task)
+    _check_games(games, exact)  # before a model is loaded
     alone = num_players(spec) == 1
     if alone and against not in ("", "random"):
         raise InputError(f"{spec} is a game for one: nobody can be {against}", "leave out --against")
@@ -192,8 +194,7 @@ def evaluate_players(
     names = [c.name for c in contenders]
     if len(set(names)) < max(1, len(names)):
         raise InputError(f"contenders must differ, got {', '.join(names) or 'none'}", "compare with another player")
-    if games < (0 if exact else 1):
-        raise InputError(f"games must be at least 1, got {games}", "0 games are possible with --exact")
+    _check_games(games, exact)
     exact_part = exact_rows(contenders, spec, against) if exact else ()
     played = [_contend(c, spec, against, games, seed) for c in contenders] if games else []
     rows = [_measure(c.name, finished) for c, finished in zip(contenders, played, strict=False)]
@@ -207,6 +208,13 @@ def evaluate_players(
         rows=_join(rows, exact_part),
         comparison=compare(*pair, seed=seed) if len(pair) == 2 else None,
     )
+
+
+def _check_games(games: int, exact: bool) -> None:
+    if games < (0 if exact else 1):
+        raise InputError(f"games must be at least 1, got {games}", "0 games are possible with --exact")
+    if games > MOST_GAMES:
+        raise InputError(f"games must be at most {MOST_GAMES:,}, got {games}", "thousands give narrow intervals")
 
 
 def deals(spec: Spec, games: int, seed: int) -> list[Task]:

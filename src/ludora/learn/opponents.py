@@ -40,10 +40,6 @@ class Opponents:
         """The opponents that do not change, with their weights: what the learner is measured against."""
         return [(self.players[str(s)], weight) for s, weight in self.specs if str(s) in self.players]
 
-    @property
-    def self_play(self) -> bool:
-        return len(self.players) < len(self.specs)
-
     def begin(self, update: int, learner: Learner) -> None:
         """Take the snapshots that are due before this update."""
         config = self.config

@@ -212,13 +212,15 @@ def _begin(
     opponents = Opponents(config, spec, studio, player)
     measure = Measure(spec, player, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
     at = _resume(run, learner, opponents, step, log)
+    trainable, total = learner.adapter.parameters, studio.base.model.num_parameters()
+    log.say(f"adapter: {trainable:,} parameters, {trainable / total:.2%} of the model's {total:,}")
     log.event(
         "start",
         dtype=str(studio.base.dtype).removeprefix("torch."),
         device=str(studio.base.device),
         threads=studio.threads,
         base=studio.base.fingerprint,
-        trainable=learner.adapter.parameters,
+        trainable=trainable,
     )
     return spec, studio, learner, opponents, measure, at
 

@@ -21,10 +21,8 @@ from ludora.errors import InputError, MissingExtra, nearest
 from ludora.models.builtin import builtin_folder, file_digest, quiet
 from ludora.models.families import decoder_layers, family_of
 from ludora.models.known import BUILTIN, Family
-from ludora.models.machine import measure_dtypes, pick_device, pick_dtype, set_threads
+from ludora.models.machine import pick_device, pick_dtype
 from ludora.models.tiny import tiny_model
-
-__all__ = ["Base", "load_base", "measure_dtypes", "recompute", "set_threads"]
 
 QUANTIZE = ("none", "8bit", "4bit")
 

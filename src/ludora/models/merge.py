@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -20,7 +20,7 @@ from ludora.models.builtin import quiet, rename_folder
 from ludora.models.chat import ChatFormat
 from ludora.models.load import Base, load_base
 from ludora.models.machine import DTYPES
-from ludora.models.storage import CONFIG, WEIGHTS
+from ludora.models.storage import WEIGHTS, read_adapter
 from ludora.types import Message
 
 REPORT = "ludora_merge.json"
@@ -167,17 +167,10 @@ def _origin(adapter: Path) -> tuple[str, str]:
     """The base an adapter names, and that base's fingerprint ("" where the adapter was not made here).
 
     Raises:
-        InputError: no adapter in safetensors there, or its files cannot be read.
+        InputError: no adapter in safetensors there, a damaged one, or one that does not say what it is for.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (adapter / name).is_file():
-            raise InputError(f"no adapter in {adapter}: {name} is missing", f"give the folder that holds {CONFIG}")
-    try:
-        named = json.loads((adapter / CONFIG).read_text()).get("base_model_name_or_path") or ""
-        with safe_open(adapter / WEIGHTS, "pt") as handle:
-            origin = json.loads((handle.metadata() or {}).get("ludora", "{}"))
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise InputError(f"the adapter in {adapter} cannot be read: {error}", "copy it again") from None
+    config, _, origin = read_adapter(adapter)
+    named = config.get("base_model_name_or_path") or ""
     if not (origin.get("base") or named):
         raise InputError(f"the adapter in {adapter} does not name its base", "name it with --model")
     return str(origin.get("base") or named), str(origin.get("base_fingerprint", ""))

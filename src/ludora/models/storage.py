@@ -7,8 +7,9 @@ and in `ludora.json` beside it.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def load_adapter(pack: AdapterPack, path: Path, name: str) -> Adapter:
     Raises:
         InputError: no adapter there, a kind that is not plain LoRA, another base, or weights that do not fit.
     """
-    config, tensors, origin = _read(path)
+    config, tensors, origin = read_adapter(path)
     if origin and origin.get("base_fingerprint") != pack.base.fingerprint:
         trained = origin.get("base", "another model")
         raise InputError(
@@ -91,8 +92,12 @@ def load_adapter(pack: AdapterPack, path: Path, name: str) -> Adapter:
 _WHERE = "give the folder that holds adapter_config.json, for example runs/NAME/adapter"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
-    """PEFT's config, the tensors, and what the file's header says of its origin (nothing if it was not made here)."""
+def read_adapter(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+    """PEFT's config, the tensors, and what the file's header says of its origin (nothing if it was not made here).
+
+    Raises:
+        InputError: no adapter there, or a damaged one.
+    """
     try:
         config = json.loads((path / CONFIG).read_text())
         tensors = load_file(path / WEIGHTS)
@@ -106,9 +111,46 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"the adapter in {path} cannot be read: {reason}", "copy it again") from None
-    if not isinstance(config, dict):
-        raise InputError(f"the adapter in {path} cannot be read: {CONFIG} holds no table", "copy it again")
+    if not isinstance(config, dict) or not isinstance(origin, dict):
+        where = WEIGHTS if isinstance(config, dict) else CONFIG
+        raise InputError(f"the adapter in {path} cannot be read: {where} holds no table", "copy it again")
+    for key, fits in _VALUES.items():
+        if config.get(key) is not None and not fits(config[key]):
+            raise InputError(f"the adapter in {path} is damaged: {key} = {config[key]!r}", "copy it again")
+    # PEFT adapts what has the weights; a rank that none of them has would only take memory
+    widest = max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0)
+    ranks = [config.get("r") or 0, *(config.get("rank_pattern") or {}).values()]
+    if max(ranks) > widest:
+        raise InputError(f"the adapter in {path} is damaged: it has no weights of rank {max(ranks)}", "copy it again")
+    if odd := next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise InputError(f"the adapter in {path} is damaged: {odd} is not finite", "copy it again")
     return config, tensors, origin
+
+
+def _is_rank(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_alpha(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+
+def _is_table(value: Any, fits: Callable[[Any], bool]) -> bool:
+    """Whether it is a table of patterns whose values are all right."""
+    try:
+        return isinstance(value, dict) and all(re.compile(key) and fits(entry) for key, entry in value.items())
+    except re.error:
+        return False
+
+
+# What the values of an `adapter_config.json` must be, where they are there.
+_VALUES: dict[str, Callable[[Any], bool]] = {
+    "r": _is_rank,
+    "lora_alpha": _is_alpha,
+    "lora_dropout": lambda value: type(value) in (int, float) and 0 <= value < 1,
+    "rank_pattern": lambda value: _is_table(value, _is_rank),
+    "alpha_pattern": lambda value: _is_table(value, _is_alpha),
+}
 
 
 def _settings(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> LoraSettings:
@@ -121,7 +163,7 @@ def _settings(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) ->
     if odd is not None:
         raise InputError(f"the adapter in {path} uses {odd}, which Ludora does not", "plain LoRA adapters are loaded")
     kind, bias = config.get("peft_type"), config.get("bias", "none")
-    if kind != "LORA" or bias != "none" or not {"r", "lora_alpha"} <= set(config):
+    if kind != "LORA" or bias != "none" or config.get("r") is None or config.get("lora_alpha") is None:
         raise InputError(f"the adapter in {path} is not a plain LoRA adapter", "plain LoRA adapters are loaded")
     modules = tuple(dict.fromkeys(re.sub(r"^base_model\.model\.|\.lora_[AB]\.weight$", "", key) for key in tensors))
     return LoraSettings(

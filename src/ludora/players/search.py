@@ -107,8 +107,10 @@ class MCTS:
         options = {"simulations": simulations, "rollouts": rollouts, "seconds": seconds, "uct": uct}
         given = {key: value for key, value in options.items() if value is not None}
         for key, value in given.items():
-            if value <= 0:
-                raise InputError(f"{self.kind}: {key} must be more than 0, not {value}", f"for example {key}=1")
+            if not 0 < value < 2**31:  # the engine counts in 32 bits
+                raise InputError(
+                    f"{self.kind}: {key} must be more than 0 and below 2^31, not {value}", f"for example {key}=1"
+                )
         if seconds is not None and (strength or simulations):
             hint = f"write {self.kind}(seconds={seconds:g}) or leave it out"
             raise InputError(f"{self.kind}: seconds takes the place of a number of simulations", hint)

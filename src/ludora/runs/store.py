@@ -64,23 +64,33 @@ class Run:
         """A new folder NAME, or NAME-2, NAME-3 ... where that exists, locked, with its `config.json`.
 
         Raises:
-            InputError: the name could leave `runs_dir`.
+            InputError: the name could leave `runs_dir`, or nothing can be written there.
         """
         check_name(name)
         root = Path(runs_dir)
-        root.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            path = root / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir()  # atomic: of two processes one gets this name, the other the next
-                break
-            except FileExistsError:
-                continue
+        try:
+            path = cls._new_folder(root, name)
+        except OSError as error:
+            raise InputError(
+                f"cannot make a run folder in {runs_dir}: {error.strerror}", "choose another with runs_dir=FOLDER"
+            ) from None
         run = cls(path, acquire(path / LOCK))
         run.checkpoints.mkdir()
         run.write_json("config.json", config)
         files.sync_folder(root)
         return run
+
+    @staticmethod
+    def _new_folder(root: Path, name: str) -> Path:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            path = root / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir()  # atomic: of two processes one gets this name, the other the next
+            except FileExistsError:
+                continue
+            return path
+        raise AssertionError("numbers do not end")
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -192,10 +202,15 @@ class Run:
             line = line[os.write(self._logs[log], line) :]
 
     def rows(self, log: str) -> Iterator[dict[str, Any]]:
-        """The lines of a log. A last line that a kill cut short is left out."""
+        """The lines of a log. A last line that a kill cut short is left out.
+
+        Raises:
+            InputError: a line is damaged.
+        """
+        path = self._log(log)
         try:
-            with self._log(log).open("rb") as file:
-                yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+            with path.open("rb") as file:
+                yield from (_row(line, path, n) for n, line in enumerate(file, start=1) if line.endswith(b"\n"))
         except FileNotFoundError:
             return
 
@@ -357,3 +372,18 @@ def check_name(name: str) -> str:
 
 def _warn(text: str) -> None:
     sys.stderr.write(f"warning: {text}\n")
+
+
+def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """One line of a log.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        row = json.loads(line.decode())
+        if not isinstance(row, dict):
+            raise ValueError("it holds no table")
+    except ValueError as error:
+        raise InputError(f"{path}:{number} is damaged: {error}", "mend or delete that line") from None
+    return row
