@@ -62,6 +62,7 @@ class Distinct:
 
     def __init__(self, overrides: list[str], count: int) -> None:
         values: dict[str, Any] = {"task": HEX, "layers": "all", "epochs": 1, "minibatch": count, "entropy_coef": 0.02}
+        values["accumulation"] = max(1, count // 32)  # as many positions at a time as the plain way takes
         values |= dict(item.split("=", 1) for item in overrides)
         self.config = make(PPOConfig, values)
         self.studio = Studio(self.config, lambda text: print(text, file=sys.stderr))
