@@ -129,7 +129,7 @@ class MCTS:
         handle = handle_of(turn, self.name)
         # A state of its own: another thread may be searching the same one for another seat.
         action = self._search(handle.state.clone(), turn, self._efforts[handle.spec])
-        index = handle.actions.index(action)
+        index = handle.actions.index(handle.offered(action))
         return Move(legal_of(turn, self.name)[index], index=index)
 
     def _check(self, handle: SpielHandle) -> Effort:
