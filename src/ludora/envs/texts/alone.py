@@ -20,7 +20,8 @@ def game_2048(params: Params) -> GameText | None:
     """The 4x4 board; up to whatever tile ends it."""
     rules = (
         "2048 on a 4x4 board. A move slides all tiles up, right, down or left as far as they go; two equal tiles that meet "
-        "become one of twice the number, once per move, and score that number. Moves that change nothing are not allowed. "
+        "become one of twice the number, once per move, and score that number. A move must slide a tile or merge two; for "
+        "this, a merge into a tile that the last move made by merging does not count. "
         "After each move a new tile appears on a random empty cell: 2, or 4 one time in ten. The game ends when no move is "
         f"left, or with a tile of {params['max_tile']}. Score as much as you can."
     )
@@ -81,10 +82,12 @@ def _solitaire_state(text: str, seat: int, params: Params) -> str:
         "Foundations: " + ", ".join(f"{pile[-1]} {'empty' if len(pile) == 1 else 'up to ' + pile}" for pile in done),
     ]
     for i, column in enumerate(columns):
-        cards = column.replace(_EMPTY, "").split()
+        cards = column.split()
         hidden = cards.count(_BACK)
         shown = " ".join(card for card in cards if card != _BACK)
-        told.append(f"Column {i + 1}: " + (f"{hidden} face down, {shown}" if hidden else shown or "empty"))
+        told.append(f"Column {i + 1}: " + (f"{hidden} face down, {shown}" if hidden else shown))
+    if len(columns) < 7:  # the engine does not draw them, and so they have no number
+        told.append(f"Empty columns: {7 - len(columns)}")
     left = params["depth_limit"] - int(field(text, "history"))
     return "\n".join([*told, f"Moves left: {left}."])
 
@@ -113,7 +116,7 @@ def solitaire(params: Params) -> GameText | None:
     rules = (
         "Klondike solitaire. Cards are rank then suit (TH: ten of hearts); spades and clubs are black. Seven columns, of "
         "which only the last cards are face up; build them downwards in alternating colours. A face-up card moves with all "
-        "cards on it, onto a card one higher of the other colour; only a king moves to an empty column. A face-down card "
+        "cards on it, onto a card one higher of the other colour; only a king moves to an empty column, and not from the head of one. A face-down card "
         "that comes to the end of its column is turned up. Of the waste, the first card and every third after it, in "
         "brackets, may be played; the rest closes up, so that others become playable. Foundations go up by suit from the "
         "ace; only the last card of a column or a card in brackets goes there, and a foundation's top card may go back onto "

@@ -88,20 +88,26 @@ def hearts(params: Params) -> GameText | None:
 
 # --- Euchre: dealer, upcard, hand, bids and tricks as tables; with the phase and the trump suit ---
 
+_BIDS = range(24, 29)  # pass, and four suits
 _TRUMPS = {"0": "clubs", "1": "diamonds", "2": "hearts", "3": "spades"}
 
 
 def _euchre_reads(state: Any, seat: int) -> str:
+    """Bids from the history: the engine's own table calls some bids of the second round by the wrong name."""
+    bids = [
+        f"{SEATS[item.player]} {state.action_to_string(item.player, item.action).lower()}"
+        for item in state.full_history()
+        if item.player >= 0 and item.action in _BIDS
+    ]
     told = state.information_state_string(seat)
-    return f"{told}\nphase: {state.current_phase().name}\ntrump: {state.trump_suit()}"
+    return f"{told}\nbids: {', '.join(bids)}\nphase: {state.current_phase().name}\ntrump: {state.trump_suit()}"
 
 
 def _euchre_state(text: str, seat: int, params: Params) -> str:
-    bids = [f"{SEATS[column]} {bid.rstrip('!').lower()}" for column, bid in _table(_part(text, "Bidding:")[1:], 9)]
     parts = [
         f"You are {SEATS[seat]}, your partner is {SEATS[(seat + 2) % 4]}. Your hand: {_hand(text)}.",
         f"Dealer: {SEATS['NESW'.index(field(text, 'Dealer'))]}. Upcard: {field(text, 'Upcard')}.",
-        f"Bids: {', '.join(bids) or 'none'}.",
+        f"Bids: {field(text, 'bids') or 'none'}.",
     ]
     if trump := _TRUMPS.get(field(text, "trump")):
         parts.append(f"Trump: {trump}.")
@@ -140,33 +146,36 @@ def euchre(params: Params) -> GameText | None:
         "highest card of the suit led, takes the trick and leads. The jack of trump is the highest trump, the jack of the "
         "other suit of its colour the second and counts as a trump; the others rank ace to nine. The declarer's side "
         "scores 1 for three or four tricks, 2 for all five, 4 for all five alone; otherwise the other side scores 2"
-        + (", 4 if its lone defender took all five." if params["allow_lone_defender"] else ".")
+        + (", or 4 if one of them defended alone." if params["allow_lone_defender"] else ".")
     )
     return GameText(rules, _euchre_state, as_named, _euchre_reads)
 
 
 # --- Bridge: the auction alone; "You are North; you hold:", four suits, and the bids in columns from West ---
 
+_CALLS = {"Dbl": "Double", "RDbl": "Redouble"}
 _SIGNS = str.maketrans({"♠": "S", "♥": "H", "♦": "D", "♣": "C"})
+
+
+_VULNERABLE = {"None": "none", "N/S": "North-South", "E/W": "East-West", "All": "both"}
 
 
 def _bridge_state(text: str, seat: int, params: Params) -> str:
     suits = re.findall(r"^([♠♥♦♣])[ \t]*(.*)$", text, re.MULTILINE)
-    hand = ", ".join(f"{sign.translate(_SIGNS)} {cards.replace(' ', '').replace('10', 'T') or '-'}" for sign, cards in suits)
+    hand = [f"{sign.translate(_SIGNS)} {cards.replace(' ', '').replace('10', 'T') or 'none'}" for sign, cards in suits]
     rows = text.split("West  North East  South\n")[1].split("\n\n")[0].splitlines()
     order = ("West", "North", "East", "South")
-    bids = [f"{order[column]} {bid.translate(_SIGNS)}" for column, bid in _table(rows, 6) if bid != "?"]
+    bids = [f"{order[column]} {_CALLS.get(bid, bid.translate(_SIGNS))}" for column, bid in _table(rows, 6) if bid != "?"]
+    dealer, vulnerable = (re.search(rf"^{word}:? (.*)$", text, re.MULTILINE) for word in ("Dealer", "Vul"))
+    assert dealer and vulnerable
     return (
-        f"You are {SEATS[seat]}, your partner is {SEATS[(seat + 2) % 4]}. Your hand: {hand}.\n"
-        f"Dealer: {field(text + chr(10), 'Dealer') or re.search(r'Dealer (.*)', text)[1]}. "  # type: ignore[index]
-        f"Vulnerable: {re.search(r'Vul: (.*)', text)[1].lower().replace('n/s', 'North-South').replace('e/w', 'East-West')}. "  # type: ignore[index]
-        f"Bids: {', '.join(bids) or 'none'}."
+        f"You are {SEATS[seat]}, your partner is {SEATS[(seat + 2) % 4]}. Your hand: {', '.join(hand)}.\n"
+        f"Dealer: {dealer[1]}. Vulnerable: {_VULNERABLE[vulnerable[1]]}. Bids: {', '.join(bids) or 'none'}."
     )
 
 
 def _bridge_names(text: str, actions: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
-    doubles = {"Dbl": "Double", "RDbl": "Redouble"}
-    return tuple(doubles.get(name, name.translate(_SIGNS)) for name in names)
+    return tuple(_CALLS.get(name, name.translate(_SIGNS)) for name in names)
 
 
 def bridge(params: Params) -> GameText | None:
@@ -190,7 +199,8 @@ def bridge(params: Params) -> GameText | None:
 
 def _gin_reads(state: Any, seat: int) -> str:
     taken = " ".join(_gin_card(card) for card in state.known_cards()[1 - seat])
-    return f"{state.observation_string(seat)}\ntaken: {taken}"
+    both = "yes" if all(state.pass_on_first_upcard()) else "no"
+    return f"{state.observation_string(seat)}\ntaken: {taken}\nboth passed: {both}"
 
 
 def _gin_card(number: int) -> str:
@@ -203,11 +213,14 @@ def _gin_cards(text: str) -> str:
 
 def _gin_state(text: str, seat: int, params: Params) -> str:
     phase = field(text, "Phase")
+    if phase == "FirstUpcard" and field(text, "both passed") == "yes":
+        phase = "Passed"
     mine = re.search(rf"Player{seat}:(.*?)\+-+\+\n(.*?)\+-+\+", text, re.DOTALL)
     theirs = re.search(rf"Player{1 - seat}:(.*?)\+-+\+", text, re.DOTALL)
     assert mine and theirs
     told = {
         "FirstUpcard": "Take the upcard or pass.",
+        "Passed": "Both passed: draw from the stock.",
         "Draw": "Draw the upcard or from the stock.",
         "Discard": "Discard a card, or knock.",
         "Knock": "You knock: discard, then lay down your melds one by one, then pass.",
@@ -217,7 +230,7 @@ def _gin_state(text: str, seat: int, params: Params) -> str:
     upcard = re.search(r"Upcard: (\S+)", text)[1]  # type: ignore[index]
     facts = [
         told,
-        f"Your hand: {_gin_cards(mine[2])}; deadwood {field(mine[1], 'Deadwood') or _deadwood(mine[1])}.",
+        f"Your hand: {_gin_cards(mine[2])}; deadwood {re.search(r'Deadwood=([0-9]+)', mine[1])[1]}.",  # type: ignore[index]
         f"Upcard: {'none' if upcard == 'XX' else upcard}. Stock: {re.search(r'Stock size: ([0-9]+)', text)[1]} cards.",  # type: ignore[index]
         f"Discards below the upcard: {_gin_cards(field(text, 'Discard pile'))}.",
     ]
@@ -228,10 +241,6 @@ def _gin_state(text: str, seat: int, params: Params) -> str:
             if cards := field(block, what):
                 facts.append(f"{who} {words}: {cards}.")
     return " ".join(facts)
-
-
-def _deadwood(text: str) -> str:
-    return re.search(r"Deadwood=(\d+)", text)[1]  # type: ignore[index]
 
 
 def _gin_names(text: str, actions: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:

@@ -55,12 +55,8 @@ _CHECKERS_RULES = (
 )
 
 
-def _checkers_reads(state: Any, seat: int) -> str:
-    return state.observation_string(seat)  # type: ignore[no-any-return]
-
-
 def _checkers_state(text: str, seat: int, params: Params) -> str:
-    rows = [line.lstrip("0123456789") for line in text.splitlines() if re.match(r"\d", line)]
+    rows = [line[1:] for line in text.splitlines() if re.match(r"\d", line)]  # a king of o is an 8, too
     board = [row.translate(str.maketrans("8+*", "OxX")) for row in rows]
     return f"You are {'ox'[seat]}.\n{grid(board, upwards=True)}"
 
