@@ -30,7 +30,7 @@ def task_spec(text: str) -> Spec:
     """Read and check a TASK string; equal games give equal specs.
 
     A bare number is a task id (see `catalogue`), plain or padded with zeros - except `2048`, which is a game;
-    the id 2048 is written `000000002048`.
+    the id 2048 is written `000000002048`. `wrap(ID)` takes ids past the catalogue, too.
 
     Raises:
         InputError: not a task: bad grammar, unknown name or parameter, or an id out of range.
@@ -42,11 +42,21 @@ def task_spec(text: str) -> Spec:
         if spec != Spec(spec.name):
             raise InputError(f"a task id takes no parameters: {text!r}", f"write {spec.name} alone, or a game's name")
         spec = decode(int(spec.name))
+    elif spec.name == "wrap":
+        spec = decode(_wrapped(spec), wrap=True)
     if not is_openspiel(spec):
         return spec
     from ludora.envs.openspiel_games import canonical  # loads the engine, so only here
 
     return canonical(spec)
+
+
+def _wrapped(spec: Spec) -> int:
+    """The id in `wrap(ID)`."""
+    wanted = spec.args[0] if len(spec.args) == 1 and not spec.params and not spec.variant else None
+    if type(wanted) is not int or wanted < 0:
+        raise InputError(f"{spec} does not name one task id", "for example wrap(2200000000)")
+    return wanted
 
 
 def is_openspiel(spec: Spec) -> bool:

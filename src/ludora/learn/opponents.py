@@ -11,7 +11,7 @@ from ludora.errors import InputError
 from ludora.grammar import parse
 from ludora.learn.learner import Learner
 from ludora.models.adapters import Adapter
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.players.bots import no_options, read_options
 from ludora.players.build import Studio, build_player
 from ludora.players.model import ModelPlayer
@@ -38,6 +38,8 @@ class Opponents:
         for s, _ in self.specs:
             if s.name in ("self", "base"):
                 no_options(s)
+        for player in self.players.values():
+            check_plays(player, spec)
         self.snapshots: dict[int, ModelPlayer] = {}
         self.magnet_update = -1
 

@@ -29,6 +29,7 @@ PLAYERS: Mapping[str, str] = {
     "mcts": "Monte Carlo tree search; sees hidden cards; mcts:weak|medium|strong|origin or (simulations=, rollouts=)",
     "ismcts": "information-set MCTS: sees what its seat sees; (simulations=, rollouts=)",
     "nash": "near-Nash strategy by CFR+; small games only; (iterations=)",
+    "epsilon": "a share of random moves, else another player: epsilon(0.2, mcts:weak)",
     "human": "you, at the terminal",
     "base": "the base model without an adapter",
     "adapter": "the base model with an adapter: adapter(runs/NAME/adapter)",
@@ -129,6 +130,8 @@ def build_player(text: str, settings: ModelSettings, say: Callable[[str], None])
         raise InputError(f"there is no player {spec.name!r}", nearest(spec.name, PLAYERS))
     if spec.name in ("self", "snapshots"):
         raise InputError(f"{spec.name} is an opponent for training only", "use adapter(runs/NAME/adapter)")
+    if spec.name == "epsilon":
+        return bots.epsilon(spec, lambda inner: build_player(inner, settings, say))
     if spec.name == "base":
         if spec != Spec("base"):
             raise InputError(f"{text!r}: base takes no options", "write base; --model chooses another model")

@@ -50,7 +50,9 @@ def turned(cells: Board, r: int, c: int, mark: str) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("seed", range(4))
 def test_othello(seed: int) -> None:
     played = play("othello", seed)
-    claims(played.rules, "8x8", "rows 1-8 from the top", "x moves first", "must turn at least one disc", "more discs win")
+    claims(
+        played.rules, "8x8", "rows 1-8 from the top", "x moves first", "must turn at least one disc", "more discs win"
+    )
     assert played.seen[0].told.startswith("You are x.") and played.seen[0].seat == 0
     for seen, after in pairs(played):
         cells, mark = board(seen.told), "xo"[seen.seat]
@@ -116,7 +118,11 @@ def test_clobber(size: int) -> None:
         played = play(f"clobber(rows={size},columns={size})", seed)
         claims(played.rules, "o moves first", f"rows (1-{size} from the bottom)", "cannot move on their turn loses")
         first = board(played.seen[0].told)
-        assert all(cell == "xo"[(r + c + first[0][0].count("o")) % 2] for r, row in enumerate(first) for c, cell in enumerate(row))
+        assert all(
+            cell == "xo"[(r + c + first[0][0].count("o")) % 2]
+            for r, row in enumerate(first)
+            for c, cell in enumerate(row)
+        )
         for seen, after in pairs(played):
             cells, (mine, theirs) = board(seen.told), (("o", "x"), ("x", "o"))[seen.seat]
             assert f"You are {mine}." in seen.told
@@ -176,7 +182,12 @@ def area(cells: Board) -> float:
     for r, row in enumerate(cells):
         for c, cell in enumerate(row):
             if cell == ".":
-                marks = {cells[y + dr][x + dc] for y, x in group(cells, r, c)[0] for dr, dc in FOUR if inside(cells, y + dr, x + dc)}
+                marks = {
+                    cells[y + dr][x + dc]
+                    for y, x in group(cells, r, c)[0]
+                    for dr, dc in FOUR
+                    if inside(cells, y + dr, x + dc)
+                }
                 marks -= {"."}
                 total += (marks == {"X"}) - (marks == {"O"})
             else:
@@ -189,13 +200,20 @@ def test_go(size: int, seeds: range) -> None:
     ends = set()
     for seed in seeds:
         # few passes, so that games are long and stones are taken
-        played = play(f"go(board_size={size},komi=7.5)", seed, lambda told, legal: legal[len(told) * 7 % len(legal)] if seed % 3 else None)
+        played = play(
+            f"go(board_size={size},komi=7.5)",
+            seed,
+            lambda told, legal: legal[len(told) * 7 % len(legal)] if seed % 3 else None,
+        )
         limit = 2 * size * size
         claims(played.rules, f"{size}x{size}", "Black (X) plays first", "Two passes", f"move {limit}", "White 7.5 more")
         positions = []
         for number, (seen, after) in enumerate(pairs(played)):
             cells, mark = board(seen.told), "XO"[seen.seat]
-            assert f"You are {mark} ({('black', 'white')[seen.seat]}). This is move {number + 1} of at most {limit}." in seen.told
+            assert (
+                f"You are {mark} ({('black', 'white')[seen.seat]}). This is move {number + 1} of at most {limit}."
+                in seen.told
+            )
             assert seen.seat == number % 2
             positions.append(cells)
             results = {name(r, c): put(cells, r, c, mark) for r, c in squares(cells, ".")}
@@ -331,7 +349,9 @@ def test_oware(seeds: int) -> None:
     kinds = set()
     for seed in range(25):
         played = play(f"oware(num_seeds_per_house={seeds})", seed)
-        claims(played.rules, f"{seeds} seeds in each", "The player of A-F moves first", f"More than {6 * seeds} captured")
+        claims(
+            played.rules, f"{seeds} seeds in each", "The player of A-F moves first", f"More than {6 * seeds} captured"
+        )
         assert played.seen[0].seat == 0
         boards = set()
         for seen, after in pairs(played):
@@ -348,7 +368,13 @@ def test_oware(seeds: int) -> None:
             captured[seen.seat] += gained
             if after:
                 assert houses(after.told, after.seat) == (next_board, captured) and after.seat == 1 - seen.seat
-        how = "half" if max(captured) > 6 * seeds else "again" if (1 - seen.seat, tuple(next_board)) in boards else "stuck"
+        how = (
+            "half"
+            if max(captured) > 6 * seeds
+            else "again"
+            if (1 - seen.seat, tuple(next_board)) in boards
+            else "stuck"
+        )
         if how == "again":
             captured = [captured[i] + sum(next_board[6 * i : 6 * i + 6]) for i in (0, 1)]
         elif how == "stuck":  # who should move cannot, or cannot give the other any seeds

@@ -56,10 +56,18 @@ def test_hearts(config: int) -> None:
     directions = set()
     for seed in range(8):
         # every fourth game somebody tries for all the points
-        high = (lambda told, legal: max(legal, key=lambda c: RANKS.index(c[0])) if "You are North" in told else min(legal, key=lambda c: RANKS.index(c[0])))  # noqa: E731
+        high = lambda told, legal: (
+            max(legal, key=lambda c: RANKS.index(c[0]))
+            if "You are North" in told
+            else min(legal, key=lambda c: RANKS.index(c[0]))
+        )  # noqa: E731
         played = play(f"hearts({options.lower()})", seed, high if seed % 4 == 3 else None)
         claims(played.rules, "Who holds 2C leads it", "QS 13", "who takes all 26 counts 0")
-        assert ("passes three cards" in played.rules, "JD" in played.rules, "without a trick" in played.rules) == (passing, jack, empty)
+        assert ("passes three cards" in played.rules, "JD" in played.rules, "without a trick" in played.rules) == (
+            passing,
+            jack,
+            empty,
+        )
         hands, passed = {}, {seat: set() for seat in range(4)}
         tricks: list[list[tuple[int, str]]] = []
         direction = (re.search(r"Passing: (\w+)\.", played.seen[0].told) or [None, "none"])[1]
@@ -136,7 +144,12 @@ def test_euchre(config: int) -> None:
         pass_on = lambda told, legal: "Pass" if "Pass" in legal else None  # noqa: E731
         text = f"euchre(allow_lone_defender={lone},stick_the_dealer={stick})".lower()
         played = play(text, seed, (None, bold, pass_on)[seed % 3])
-        claims(played.rules, "Beginning at the dealer's left", "The jack of trump is the highest trump", "4 for all five alone")
+        claims(
+            played.rules,
+            "Beginning at the dealer's left",
+            "The jack of trump is the highest trump",
+            "4 for all five alone",
+        )
         assert ("defend alone" in played.rules, "must name one" in played.rules) == (lone, stick)
         scores[euchre_referee(played, lone, stick)] += 1
     assert {1.0, 2.0, 4.0} <= {abs(score) for score in scores} and (0.0 in scores) != stick
@@ -148,7 +161,9 @@ def bold(told: str, legal: tuple[str, ...]) -> str | None:
     if "Alone" in legal:
         return "Alone" if len(told) % 3 else None
     if "Pass" in legal:
-        good = [s for s in SUITS if SUITS[s].capitalize() in legal and s + "J" in hand and sum(c[0] == s for c in hand) > 2]
+        good = [
+            s for s in SUITS if SUITS[s].capitalize() in legal and s + "J" in hand and sum(c[0] == s for c in hand) > 2
+        ]
         return SUITS[good[0]].capitalize() if good else "Pass"
     trump = next((s for s in SUITS if f"Trump: {SUITS[s]}." in told), None)
     return max(legal, key=lambda card: strength(card, trump, "")) if trump and "discard" not in told else None
@@ -248,22 +263,36 @@ def duplicate(level: int, strain: str, doubled: int, vulnerable: bool, tricks: i
     return score + over * (100 * doubled * (1 + vulnerable) if doubled else each)
 
 
-@pytest.mark.parametrize(("options", "vulnerable"), [("", "none"), ("(dealer_vul=true)", "North-South"), ("(dealer_vul=true,non_dealer_vul=true)", "both")])
+@pytest.mark.parametrize(
+    ("options", "vulnerable"),
+    [("", "none"), ("(dealer_vul=true)", "North-South"), ("(dealer_vul=true,non_dealer_vul=true)", "both")],
+)
 def test_bridge(options: str, vulnerable: str) -> None:
     kinds = Counter()
     for seed in range(14):
         played = play(f"bridge{options}", seed, (None, sober, sober, lambda told, legal: "Pass")[seed % 4])
-        claims(played.rules, "The dealer (North) begins", "C, D, H, S, NT", "four passes at the start", "The cards are not played")
+        claims(
+            played.rules,
+            "The dealer (North) begins",
+            "C, D, H, S, NT",
+            "four passes at the start",
+            "The cards are not played",
+        )
         calls: list[str] = []
         for number, seen in enumerate(played.seen):
             seat = number % 4
             assert seen.seat == seat
             words = [f"{SEATS[i % 4]} {call}" for i, call in enumerate(calls)]
-            assert seen.told.split("\n")[1] == f"Dealer: North. Vulnerable: {vulnerable}. Bids: {', '.join(words) or 'none'}.", seen.told
+            assert (
+                seen.told.split("\n")[1]
+                == f"Dealer: North. Vulnerable: {vulnerable}. Bids: {', '.join(words) or 'none'}."
+            ), seen.told
             hand = hand_of(seen.told.replace(" none,", " ,").replace(" none.", " ."), suit_first=True)
             assert len(hand) == 13
             bid, bidder, doubled = contract(calls)
-            legal = {"Pass"} | {f"{n}{s}" for n in range(1, 8) for s in STRAINS if not bid or (n, STRAINS.index(s)) > bid}
+            legal = {"Pass"} | {
+                f"{n}{s}" for n in range(1, 8) for s in STRAINS if not bid or (n, STRAINS.index(s)) > bid
+            }
             if bid and (bidder - seat) % 2 and doubled == 0:
                 legal.add("Double")
             if bid and not (bidder - seat) % 2 and doubled == 1:
@@ -340,7 +369,14 @@ def test_gin_rummy(size: int, knock: int) -> None:
     results = Counter()
     for seed in range(10):
         played = play(f"gin_rummy(hand_size={size},knock_card={knock})", seed, sharp if seed % 5 else None)
-        claims(played.rules, f"{size} cards each", f"At most {knock}".lower(), "ten and picture cards 10", "the ace is low", "player 0, then player 1")
+        claims(
+            played.rules,
+            f"{size} cards each",
+            f"At most {knock}".lower(),
+            "ten and picture cards 10",
+            "the ace is low",
+            "player 0, then player 1",
+        )
         hands: dict[int, set[str]] = {}
         knocker = None
         for number, (seen, after) in enumerate(pairs(played)):
@@ -380,7 +416,9 @@ def test_gin_rummy(size: int, knock: int) -> None:
             results["draw"] += 1
             assert played.returns == (0, 0)
             continue
-        mine, theirs = (int(re.search(rf"Player{p}: Deadwood=(\d+)", str(played.end))[1]) for p in (knocker, 1 - knocker))  # type: ignore[index]
+        mine, theirs = (
+            int(re.search(rf"Player{p}: Deadwood=(\d+)", str(played.end))[1]) for p in (knocker, 1 - knocker)
+        )  # type: ignore[index]
         gain = theirs + 25 if mine == 0 else theirs - mine if mine < theirs else theirs - mine - 25
         results["gin" if mine == 0 else "knock" if gain > 0 else "undercut"] += 1
         assert mine <= knock and played.returns[knocker] == gain == -played.returns[1 - knocker]

@@ -18,7 +18,12 @@ from tests.envs.texts.test_boards import claims, squares, won
 def test_goofspiel(n: int) -> None:
     for seed in range(3):
         played = play(f"goofspiel(num_cards={n},points_order=random)", seed)
-        claims(played.rules, f"cards 1 to {n}", "with equal cards nobody gets them", "The last cards are played by themselves")
+        claims(
+            played.rules,
+            f"cards 1 to {n}",
+            "with equal cards nobody gets them",
+            "The last cards are played by themselves",
+        )
         hands, points, prizes = [set(range(1, n + 1)), set(range(1, n + 1))], [0, 0], set(range(1, n + 1))
         for i in range(0, len(played.seen), 2):
             both = played.seen[i : i + 2]
@@ -61,13 +66,17 @@ def test_liars_dice(dice: int, sides: int) -> None:
             assert seen.seat == number % 2
             hands.setdefault(seen.seat, [int(d) for d in re.match(r"Your dice: ([\d ]+)\.", seen.told)[1].split()])  # type: ignore[index]
             words = [f"{'you' if i % 2 == seen.seat else 'they'} {n}-{f}" for i, (n, f) in enumerate(bids)]
-            assert seen.told == f"Your dice: {' '.join(map(str, hands[seen.seat]))}. Bids: {', '.join(words) or 'none'}."
+            assert (
+                seen.told == f"Your dice: {' '.join(map(str, hands[seen.seat]))}. Bids: {', '.join(words) or 'none'}."
+            )
             every = [(n, f) for n in range(1, 2 * dice + 1) for f in range(1, sides + 1)]
             higher = {f"{n}-{f}" for n, f in every if not bids or (n, f) > bids[-1]}
             assert set(seen.legal) == higher | ({"Liar"} if bids else set())
             if seen.move != "Liar":
                 bids.append(tuple(int(x) for x in seen.move.split("-")))  # type: ignore[arg-type]
-        rolled = [int(d) for d in str(played.end).replace("-", " ").split()[0] + str(played.end).replace("-", " ").split()[1]]
+        rolled = [
+            int(d) for d in str(played.end).replace("-", " ").split()[0] + str(played.end).replace("-", " ").split()[1]
+        ]
         assert all(sorted(rolled[s * dice : s * dice + dice]) == sorted(hand) for s, hand in hands.items())
         n, face = bids[-1]
         true = sum(die in (face, sides) for die in rolled) >= n
@@ -95,7 +104,11 @@ def test_phantom_ttt(obstype: str) -> None:
         assert played.seen[0].seat == 0
         for seen, after in pairs(played):
             mark = "xo"[seen.seat]
-            words = [f"you {t}" if s == seen.seat else "they tried" for s, t in tries if s == seen.seat or obstype == "reveal-numturns"]
+            words = [
+                f"you {t}" if s == seen.seat else "they tried"
+                for s, t in tries
+                if s == seen.seat or obstype == "reveal-numturns"
+            ]
             assert seen.told.startswith(f"You are {mark}. Tries so far: {', '.join(words) or 'none'}. What you know:\n")
             assert board(seen.told) == known[seen.seat]
             assert set(seen.legal) == {name(r, c) for r, c in squares(known[seen.seat], ".")}
@@ -116,7 +129,9 @@ def test_phantom_ttt(obstype: str) -> None:
 
 # ---- Backgammon ------------------------------------------------------------------------------------------------------
 
-Position = tuple[tuple[int, ...], tuple[int, ...]]  # checkers on 0 (off), points 1-24 and 25 (bar); theirs the same, as they count
+Position = tuple[
+    tuple[int, ...], tuple[int, ...]
+]  # checkers on 0 (off), points 1-24 and 25 (bar); theirs the same, as they count
 
 
 def backgammon_position(told: str) -> Position:
@@ -173,7 +188,10 @@ def named(at: Position, text: str) -> Position:
         stops = part.split("/")
         for again in range(int(times or 1)):
             for a, b in zip(stops, stops[1:], strict=False):
-                point, to = (25 if a == "Bar" else int(a.rstrip("*"))), (0 if b.startswith("Off") else int(b.rstrip("*")))
+                point, to = (
+                    (25 if a == "Bar" else int(a.rstrip("*"))),
+                    (0 if b.startswith("Off") else int(b.rstrip("*"))),
+                )
                 assert again or b.endswith("*") == bool(to and at[1][25 - to] == 1), text
                 at = moved(at, point, to)
     return at
@@ -182,7 +200,9 @@ def named(at: Position, text: str) -> Position:
 @pytest.mark.parametrize("seed", range(2))
 def test_backgammon(seed: int) -> None:
     played = play("backgammon", seed)
-    claims(played.rules, "your point p is their point 25 - p", "the higher if either can be", "bears off all 15 first wins")
+    claims(
+        played.rules, "your point p is their point 25 - p", "the higher if either can be", "bears off all 15 first wins"
+    )
     again, largest = False, 0
     for seen, after in pairs(played):
         at = backgammon_position(seen.told)
@@ -262,7 +282,9 @@ def test_2048(text: str) -> None:
         merged: Grid = [[0] * 4] * 4
         for seen, after in pairs(played):
             shown = tiles(seen.told)
-            rows = [[m if int(m) == n else n for n, m in zip(*two, strict=True)] for two in zip(shown, merged, strict=True)]
+            rows = [
+                [m if int(m) == n else n for n, m in zip(*two, strict=True)] for two in zip(shown, merged, strict=True)
+            ]
             moves = {move: shifted(rows, move) for move in ("Up", "Right", "Down", "Left")}
             assert set(seen.legal) == {move for move, (_, _, allowed) in moves.items() if allowed}
             merged, gained, _ = moves[seen.move]
@@ -296,7 +318,9 @@ def test_blackjack() -> None:
         played = play("blackjack", seed)
         claims(played.rules, "pictures 10", "17 or more", "equal counts are a draw", "win no more")
         for seen, after in pairs(played):
-            told = re.fullmatch(r"Your cards: ([^;]*); they count (\d+)( \(an ace as 11\))?\. The dealer shows (\w\w)\.", seen.told)
+            told = re.fullmatch(
+                r"Your cards: ([^;]*); they count (\d+)( \(an ace as 11\))?\. The dealer shows (\w\w)\.", seen.told
+            )
             assert told and seen.legal == ("Hit", "Stand")
             mine = told[1].split()
             assert counted(mine) == int(told[2])
@@ -312,7 +336,9 @@ def test_blackjack() -> None:
         else:
             assert counted(dealer) >= 17 and all(counted(dealer[:i]) < 17 for i in range(2, len(dealer)))
             soft += any(card[1] == "A" for card in dealer) and counted(dealer) == 17
-            expected = 1 if counted(dealer) > 21 else (counted(final) > counted(dealer)) - (counted(final) < counted(dealer))
+            expected = (
+                1 if counted(dealer) > 21 else (counted(final) > counted(dealer)) - (counted(final) < counted(dealer))
+            )
         ends[expected] += 1
         assert played.returns == (expected,)
     assert len(ends) == 3 and soft
@@ -346,8 +372,17 @@ def solitaire_position(told: str) -> tuple[list[str], list[str], list[tuple[int,
 def test_solitaire(eager: bool) -> None:
     scored: set[str] = set()
     for seed in range(15):
-        played = play("solitaire", seed, (lambda told, legal: next((m for m in legal if "foundation" in m), None)) if eager else None)
-        claims(played.rules, "the first card and every third after it", "alternating colours", "only a king moves to an empty column")
+        played = play(
+            "solitaire",
+            seed,
+            (lambda told, legal: next((m for m in legal if "foundation" in m), None)) if eager else None,
+        )
+        claims(
+            played.rules,
+            "the first card and every third after it",
+            "alternating colours",
+            "only a king moves to an empty column",
+        )
         score = 0
         for seen, after in pairs(played):
             waste, done, columns, left = solitaire_position(seen.told)
@@ -376,7 +411,9 @@ def test_solitaire(eager: bool) -> None:
             if "foundation" in seen.move:
                 scored.add(card[0])
             hidden = sum(n for n, _ in columns)
-            lifted = [(n, cards) for n, cards in columns if cards and cards[0] == card or cards[-1:] == [card] == cards[:1]]
+            lifted = [
+                (n, cards) for n, cards in columns if cards and cards[0] == card or cards[-1:] == [card] == cards[:1]
+            ]
             turned = any(n for n, _ in lifted)
             gained += 20 * turned + 20 * (card in waste)
             score += gained

@@ -132,9 +132,23 @@ def wall_moves(walls: set[str], pawns: list[tuple[int, int]], size: int) -> set[
 def test_quoridor(size: int, walls_each: int) -> None:
     for seed in range(3):
         # mostly moves of pawns, so that they meet
-        prefer = None if seed == 2 else (lambda told, legal: min(legal, key=lambda m: (len(m), (len(told) * 31 + ord(m[0]) * 7 + ord(m[1])) % 13)) if len(told) % 3 else None)
+        prefer = (
+            None
+            if seed == 2
+            else (
+                lambda told, legal: (
+                    min(legal, key=lambda m: (len(m), (len(told) * 31 + ord(m[0]) * 7 + ord(m[1])) % 13))
+                    if len(told) % 3
+                    else None
+                )
+            )
+        )
         played = play(f"quoridor(board_size={size},wall_count={walls_each})", seed, prefer)
-        claims(played.rules, f"Player 0 moves first, from {'abcdefghi'[size // 2]}{size}, and wins on reaching row 1", "b3h lies below b3 and c3")
+        claims(
+            played.rules,
+            f"Player 0 moves first, from {'abcdefghi'[size // 2]}{size}, and wins on reaching row 1",
+            "b3h lies below b3 and c3",
+        )
         pawns, built, walls = [place(f"{'abcdefghi'[size // 2]}{row}") for row in (size, 1)], [0, 0], set()
         for number, (seen, after) in enumerate(pairs(played)):
             mine, theirs = pawns[seen.seat], pawns[1 - seen.seat]
@@ -189,7 +203,13 @@ def test_chess_white_moves_first_and_mates() -> None:
     assert state.returns() == [-1, 1]
     assert board(told[0][1])[0] == list("RNBQKBNR") and board(told[0][1])[7] == list("rnbqkbnr")
     assert board(told[2][1])[3][4] == "P" and board(told[2][1])[4][4] == "p"
-    claims(load(parse("chess")).rules.content, "White moves first", "Capital letters are White's", "third time", "50 by each")
+    claims(
+        load(parse("chess")).rules.content,
+        "White moves first",
+        "Capital letters are White's",
+        "third time",
+        "50 by each",
+    )
 
 
 def test_chess_counts_moves_as_everybody_does() -> None:
@@ -220,7 +240,9 @@ def test_chess_draws() -> None:
 
 
 def test_chess_ends_after_fifty_quiet_moves_of_each_side() -> None:
-    quiet = lambda told, legal: next((m for m in sorted(legal, key=lambda m: hash_of(told + m)) if m[0] in "NBRQK" and "x" not in m), None)  # noqa: E731
+    quiet = lambda told, legal: next(
+        (m for m in sorted(legal, key=lambda m: hash_of(told + m)) if m[0] in "NBRQK" and "x" not in m), None
+    )  # noqa: E731
     counts = []
     for seed in range(3):
         played = play("chess", seed, quiet)

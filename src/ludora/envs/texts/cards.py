@@ -165,7 +165,9 @@ def _bridge_state(text: str, seat: int, params: Params) -> str:
     hand = [f"{sign.translate(_SIGNS)} {cards.replace(' ', '').replace('10', 'T') or 'none'}" for sign, cards in suits]
     rows = text.split("West  North East  South\n")[1].split("\n\n")[0].splitlines()
     order = ("West", "North", "East", "South")
-    bids = [f"{order[column]} {_CALLS.get(bid, bid.translate(_SIGNS))}" for column, bid in _table(rows, 6) if bid != "?"]
+    bids = [
+        f"{order[column]} {_CALLS.get(bid, bid.translate(_SIGNS))}" for column, bid in _table(rows, 6) if bid != "?"
+    ]
     dealer, vulnerable = (re.search(rf"^{word}:? (.*)$", text, re.MULTILINE) for word in ("Dealer", "Vul"))
     assert dealer and vulnerable
     return (
