@@ -41,9 +41,19 @@ def test_names_are_canonical(text: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["epsilon", "epsilon(0.2)", "epsilon(mcts:weak, 0.2)", "epsilon(1.5, random)", "epsilon(true, random)"]
-    + ["epsilon(0.2, random, first)", "epsilon:half(0.2, random)", "epsilon(0.2, nobody)", "epsilon(0.2, mcts:stong)"]
-    + ["epsilon(0.2, self)", "epsilon(share=0.2, player=random)"],
+    [
+        "epsilon",
+        "epsilon(0.2)",
+        "epsilon(mcts:weak, 0.2)",
+        "epsilon(1.5, random)",
+        "epsilon(true, random)",
+        "epsilon(0.2, random, first)",
+        "epsilon:half(0.2, random)",
+        "epsilon(0.2, nobody)",
+        "epsilon(0.2, mcts:stong)",
+        "epsilon(0.2, self)",
+        "epsilon(share=0.2, player=random)",
+    ],
 )
 def test_bad_ones_are_refused(text: str) -> None:
     with pytest.raises(InputError):

@@ -90,7 +90,7 @@ def further() -> tuple[str, ...]:
         "battleship",
         "blotto",
         "breakthrough",
-        "bridge_uncontested_bidding",
+        "chinese_checkers",
         "catch",
         "cliff_walking",
         "coin_game",
@@ -104,7 +104,7 @@ def further() -> tuple[str, ...]:
         "go_fish",
         "havannah(board_size=4)",
         "kuhn_poker(players=3)",
-        "leduc_poker(players=4)",
+        "lewis_signaling",
         "mancala",
         "matching_pennies_3p",
         "matrix_pd",
@@ -128,14 +128,16 @@ def page() -> str:
         "",
         "Made by `python benchmarks/games.py --write`; `ludora list games` shows the same.",
         "",
-        "A task id is `index * 100_000_000 + config`; configs that give the same parameters give the same game. Turns and "
-        "tokens are those of games between uniform players with the rules in the prompt, options as letters where there "
-        "are at most 26, and no history, counted with SmolLM2's tokenizer: the median of config 0, and the most met in "
-        "configs 0 to 7. *Options* is the largest number of legal actions met there. *Exact*: values and exploitability "
-        "can be computed (`--exact`). *Search*: which search players can play it; `mcts` sees what is hidden, "
+        "A task id is `index * 100_000_000 + config`; configs that give the same parameters give the same game. Turns "
+        "and tokens are those of games between uniform players with the rules in the prompt, options as letters where "
+        "there are at most 26, and no history, counted with SmolLM2's tokenizer: the median of config 0, and the most "
+        "met in configs 0 to 7. *Options* is the largest number of legal actions met there. *Exact*: values and "
+        "exploitability can be computed (`--exact`). *Search*: which search players can play it; `mcts` sees what is "
+        "hidden, "
         "`ismcts` does not, and each refuses what it is not listed for.",
         "",
-        "| index | game | variants | players | kind | turns, median (most) | tokens, median (most) | options | exact | search |",
+        "| index | game | variants | players | kind | turns, median (most) | tokens, median (most) | options | exact "
+        "| search |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for index, entry in enumerate(CATALOGUE):
@@ -164,15 +166,15 @@ def page() -> str:
 _NOTES = (
     "## Where the engine is not as one would think",
     "",
-    "- 2048: for the question whether a move is allowed, a merge into a tile that the last move made by merging does not "
-    "count. The rules text says so.",
-    "- backgammon: doubles are played in two turns of two moves. Moves that are written the same lead to the same position "
-    "and are offered once.",
+    "- 2048: when it is asked whether a move is allowed, a merge into a tile that the last move made by merging does "
+    "not count. The rules text says so.",
+    "- backgammon: doubles are played in two turns of two moves. Moves that are written the same lead to the same "
+    "position and are offered once.",
     "- bridge: the bidding alone; the tricks are those of double-dummy play.",
-    "- euchre: with a lone defender, the defenders score 4 for any euchre. The engine's own text calls some bids of the "
-    "second round by the wrong name; ours is made from the history.",
-    "- hearts: without passing the engine still draws a direction of passing and then passes; mended here.",
+    "- euchre: where a defender plays alone, the defenders score 4 for any euchre. The engine's own text calls some "
+    "bids of the second round by the wrong name; ours is made from the history.",
+    "- hearts: where no cards are passed the engine still draws a direction and then passes; mended here.",
     "- solitaire: cards turned up count as moves, of which there are 119; an empty column has no number.",
-    "- go, quoridor, chess and checkers end in a draw or are counted after so many moves; the state says how many are left.",
+    "- checkers, chess, go and quoridor end after so many moves at the latest; the rules say when, and who wins then.",
 )
 assert len(CATALOGUE) * BLOCK < 10**12  # every id fits the padded spelling of twelve digits

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-
 from tests.envs.texts.rig import Board, Played, board, name, pairs, place, play
 
 EIGHT = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b]
@@ -195,16 +194,16 @@ def area(cells: Board) -> float:
     return total
 
 
+def long_game(told: str, legal: tuple[str, ...]) -> str:
+    return legal[len(told) * 7 % len(legal)]
+
+
 @pytest.mark.parametrize(("size", "seeds"), [(5, range(12)), (7, range(2))])
 def test_go(size: int, seeds: range) -> None:
     ends = set()
     for seed in seeds:
-        # few passes, so that games are long and stones are taken
-        played = play(
-            f"go(board_size={size},komi=7.5)",
-            seed,
-            lambda told, legal: legal[len(told) * 7 % len(legal)] if seed % 3 else None,
-        )
+        # in two games of three few passes, so that they are long and stones are taken
+        played = play(f"go(board_size={size},komi=7.5)", seed, long_game if seed % 3 else None)
         limit = 2 * size * size
         claims(played.rules, f"{size}x{size}", "Black (X) plays first", "Two passes", f"move {limit}", "White 7.5 more")
         positions = []

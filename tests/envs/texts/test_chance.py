@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
-
 from tests.envs.texts.rig import board, name, pairs, place, play
 from tests.envs.texts.test_boards import claims, squares, won
 
@@ -187,7 +187,7 @@ def named(at: Position, text: str) -> Position:
         part, _, times = part.rstrip(")").partition("(")
         stops = part.split("/")
         for again in range(int(times or 1)):
-            for a, b in zip(stops, stops[1:], strict=False):
+            for a, b in pairwise(stops):
                 point, to = (
                     (25 if a == "Bar" else int(a.rstrip("*"))),
                     (0 if b.startswith("Off") else int(b.rstrip("*"))),
@@ -242,9 +242,7 @@ Grid = list[list[float]]  # a number and a half is a tile that the last move mad
 def slide(row: list[float]) -> tuple[list[float], int, bool]:
     """What becomes of a row that slides to the left: tiles, score, and whether that makes the move allowed."""
     tiles, out, score = [n for n in row if n], [], 0
-    allowed = row[: len(tiles)] != tiles or any(
-        int(a) == int(b) and a == int(a) for a, b in zip(tiles, tiles[1:], strict=False)
-    )
+    allowed = row[: len(tiles)] != tiles or any(int(a) == int(b) and a == int(a) for a, b in pairwise(tiles))
     while tiles:
         if len(tiles) > 1 and int(tiles[0]) == int(tiles[1]):
             out.append(2 * int(tiles[0]) + 0.5)
@@ -412,7 +410,7 @@ def test_solitaire(eager: bool) -> None:
                 scored.add(card[0])
             hidden = sum(n for n, _ in columns)
             lifted = [
-                (n, cards) for n, cards in columns if cards and cards[0] == card or cards[-1:] == [card] == cards[:1]
+                (n, cards) for n, cards in columns if (cards and cards[0] == card) or cards[-1:] == [card] == cards[:1]
             ]
             turned = any(n for n, _ in lifted)
             gained += 20 * turned + 20 * (card in waste)

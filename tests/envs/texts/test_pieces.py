@@ -7,12 +7,12 @@ from typing import Any
 
 import pyspiel
 import pytest
+from tests.envs.texts.rig import Board, board, name, pairs, place, play
+from tests.envs.texts.test_boards import claims, inside, squares, won
 
 from ludora.envs.openspiel import state_turn
 from ludora.envs.openspiel_games import load
 from ludora.grammar import parse
-from tests.envs.texts.rig import Board, board, name, pairs, place, play
-from tests.envs.texts.test_boards import claims, inside, squares, won
 
 # ---- Checkers --------------------------------------------------------------------------------------------------------
 
@@ -79,8 +79,8 @@ def test_checkers(seed: int) -> None:
 
 def reach(walls: set[str], at: tuple[int, int], to: tuple[int, int]) -> bool:
     """Whether nothing stands between two squares side by side: b3v is right of b3 and b4, b3h below b3 and c3."""
-    (r, c), (y, x) = sorted([at, to])
-    if r == y:
+    (r, c), (below, _) = sorted([at, to])
+    if r == below:
         return not {name(r, c) + "v", name(r - 1, c) + "v"} & walls
     return not {name(r, c) + "h", f"{name(r, c - 1)}h" if c else ""} & walls
 
@@ -128,21 +128,17 @@ def wall_moves(walls: set[str], pawns: list[tuple[int, int]], size: int) -> set[
     return found
 
 
+def pawns_first(told: str, legal: tuple[str, ...]) -> str | None:
+    """Mostly moves of pawns, so that they meet."""
+    if len(told) % 3 == 0:
+        return None
+    return min(legal, key=lambda move: (len(move), (len(told) * 31 + ord(move[0]) * 7 + ord(move[1])) % 13))
+
+
 @pytest.mark.parametrize(("size", "walls_each"), [(7, 8), (9, 9)])
 def test_quoridor(size: int, walls_each: int) -> None:
     for seed in range(3):
-        # mostly moves of pawns, so that they meet
-        prefer = (
-            None
-            if seed == 2
-            else (
-                lambda told, legal: (
-                    min(legal, key=lambda m: (len(m), (len(told) * 31 + ord(m[0]) * 7 + ord(m[1])) % 13))
-                    if len(told) % 3
-                    else None
-                )
-            )
-        )
+        prefer = None if seed == 2 else pawns_first
         played = play(f"quoridor(board_size={size},wall_count={walls_each})", seed, prefer)
         claims(
             played.rules,
@@ -150,7 +146,7 @@ def test_quoridor(size: int, walls_each: int) -> None:
             "b3h lies below b3 and c3",
         )
         pawns, built, walls = [place(f"{'abcdefghi'[size // 2]}{row}") for row in (size, 1)], [0, 0], set()
-        for number, (seen, after) in enumerate(pairs(played)):
+        for number, seen in enumerate(played.seen):
             mine, theirs = pawns[seen.seat], pawns[1 - seen.seat]
             told = re.match(
                 r"Your pawn is on (\w+) and must reach row (\d); theirs is on (\w+) and must reach row (\d). "
@@ -240,9 +236,10 @@ def test_chess_draws() -> None:
 
 
 def test_chess_ends_after_fifty_quiet_moves_of_each_side() -> None:
-    quiet = lambda told, legal: next(
-        (m for m in sorted(legal, key=lambda m: hash_of(told + m)) if m[0] in "NBRQK" and "x" not in m), None
-    )  # noqa: E731
+    def quiet(told: str, legal: tuple[str, ...]) -> str | None:
+        moves = [move for move in legal if move[0] in "NBRQK" and "x" not in move]
+        return min(moves, key=lambda move: hash_of(told + move), default=None)
+
     counts = []
     for seed in range(3):
         played = play("chess", seed, quiet)

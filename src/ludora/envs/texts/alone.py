@@ -19,11 +19,11 @@ def _2048_state(text: str, seat: int, params: Params) -> str:
 def game_2048(params: Params) -> GameText | None:
     """The 4x4 board; up to whatever tile ends it."""
     rules = (
-        "2048 on a 4x4 board. A move slides all tiles up, right, down or left as far as they go; two equal tiles that meet "
-        "become one of twice the number, once per move, and score that number. A move must slide a tile or merge two; for "
-        "this, a merge into a tile that the last move made by merging does not count. "
-        "After each move a new tile appears on a random empty cell: 2, or 4 one time in ten. The game ends when no move is "
-        f"left, or with a tile of {params['max_tile']}. Score as much as you can."
+        "2048 on a 4x4 board. A move slides all tiles up, right, down or left as far as they go; two equal tiles that "
+        "meet become one of twice the number, once per move, and score that number. A move must slide a tile or merge "
+        "two; for this, a merge into a tile that the last move made by merging does not count. After each move a new "
+        "tile appears on a random empty cell: 2, or 4 one time in ten. The game ends when no move is left, or with a "
+        f"tile of {params['max_tile']}. Score as much as you can."
     )
     return GameText(rules, _2048_state, as_named)
 
@@ -32,9 +32,10 @@ def game_2048(params: Params) -> GameText | None:
 
 _BLACKJACK_RULES = (
     "Blackjack, one player against the dealer, one pack of 52 cards. Cards are suit then rank (C7: seven of clubs). "
-    "Number cards count their number, pictures 10, an ace 11, or 1 where 11 would go over 21. Hit takes a card, Stand ends "
-    "your turn; over 21 you lose at once. Then the dealer, one of whose two cards you see, takes cards until they count 17 "
-    "or more. The higher count wins, the dealer loses over 21, equal counts are a draw. Two first cards of 21 win no more."
+    "Number cards count their number, pictures 10, an ace 11, or 1 where 11 would go over 21. Hit takes a card, Stand "
+    "ends your turn; over 21 you lose at once. Then the dealer, one of whose two cards you see, takes cards until they "
+    "count 17 or more. The higher count wins, the dealer loses over 21, equal counts are a draw. Two first cards of 21 "
+    "win no more."
 )
 
 
@@ -114,15 +115,16 @@ def solitaire(params: Params) -> GameText | None:
     if params["is_colored"]:
         return None
     rules = (
-        "Klondike solitaire. Cards are rank then suit (TH: ten of hearts); spades and clubs are black. Seven columns, of "
-        "which only the last cards are face up; build them downwards in alternating colours. A face-up card moves with all "
-        "cards on it, onto a card one higher of the other colour; only a king moves to an empty column, and not from the head of one. A face-down card "
-        "that comes to the end of its column is turned up. Of the waste, the first card and every third after it, in "
-        "brackets, may be played; the rest closes up, so that others become playable. Foundations go up by suit from the "
-        "ace; only the last card of a column or a card in brackets goes there, and a foundation's top card may go back onto "
-        "a column. A card put on its foundation scores 100 for an ace, then 90, 80, 70, 60, 50, 40, 30, 20 up to the nine, 10 "
-        "from the ten on; taking it back costs the same. Turning a card up and playing one from the waste score 20. The "
-        f"game ends when nothing can be done, or after {params['depth_limit'] - _DEALT} moves, where every card turned up "
-        "counts as one more move. Score as much as you can."
+        "Klondike solitaire. Cards are rank then suit (TH: ten of hearts); spades and clubs are black. Seven columns, "
+        "of which only the last cards are face up; build them downwards in alternating colours. A face-up card moves "
+        "with all cards on it, onto a card one higher of the other colour; only a king moves to an empty column, and "
+        "not from the head of one. A face-down card that comes to the end of its column is turned up. Of the waste, "
+        "the first card and every third after it, in brackets, may be played; the rest closes up, so that others "
+        "become playable. Foundations go up by suit from the ace; only the last card of a column or a card in brackets "
+        "goes there, and a foundation's top card may go back onto a column. A card put on its foundation scores 100 "
+        "for an ace, then 90, 80, 70, 60, 50, 40, 30, 20 up to the nine, 10 from the ten on; taking it back costs the "
+        "same. Turning a card up and playing one from the waste score 20. The game ends when nothing can be done, or "
+        f"after {params['depth_limit'] - _DEALT} moves, where every card turned up counts as one more move. Score as "
+        "much as you can."
     )
     return GameText(rules, _solitaire_state, _solitaire_names, _solitaire_reads)

@@ -11,10 +11,10 @@ from ludora.envs.texts.base import GameText, Params, as_named, count, field, gri
 # --- Othello: a line "White (o) to play:", then rows such as "3 - x - - o - - - 3" ---
 
 _OTHELLO_RULES = (
-    "Othello on an 8x8 board; columns a-h, rows 1-8 from the top. x moves first. Put a disc of yours on an empty square "
-    "so that one or more straight lines (across, down or diagonal) of their discs, without a gap, lie between it and "
-    "another disc of yours: all discs on such lines become yours. Every move must turn at least one disc; who has no "
-    "such move passes. When neither side has one the game ends: more discs win, equal numbers draw."
+    "Othello on an 8x8 board; columns a-h, rows 1-8 from the top. x moves first. Put a disc of yours on an empty "
+    "square so that one or more straight lines (across, down or diagonal) of their discs, without a gap, lie between "
+    "it and another disc of yours: all discs on such lines become yours. Every move must turn at least one disc; who "
+    "has no such move passes. When neither side has one the game ends: more discs win, equal numbers draw."
 )
 
 
@@ -71,9 +71,9 @@ def clobber(params: Params) -> GameText | None:
         return None
     rules = (
         f"Clobber on a board of {columns} columns (a-{square(0, columns - 1)[0]}) and {rows} rows (1-{rows} from the "
-        "bottom), at first full of o and x in turn. o moves first. A move takes one of your pieces one square up, down, "
-        "left or right, onto a square that holds a piece of theirs, which is removed: b2b3 moves the piece on b2 to b3. "
-        "There are no other moves. Who cannot move on their turn loses."
+        "bottom), at first full of o and x in turn. o moves first. A move takes one of your pieces one square up, "
+        "down, left or right, onto a square that holds a piece of theirs, which is removed: b2b3 moves the piece on b2 "
+        "to b3. There are no other moves. Who cannot move on their turn loses."
     )
     return GameText(rules, _clobber_state, as_named)
 
@@ -108,12 +108,12 @@ def go(params: Params) -> GameText | None:
     if params["handicap"] or size > 8:
         return None
     rules = (
-        f"Go on a {size}x{size} board; columns a-{square(0, size - 1)[0]}, rows 1-{size} from the bottom. Black (X) plays "
-        "first, then White (O), in turn: put a stone on an empty point, or pass. Stones of one colour that touch along "
-        "lines are a group; after a move, groups of the other colour with no empty point beside them are taken off. A move "
-        "may not leave a group of your own without one, nor bring back any earlier position of the board. Two passes "
-        f"one after the other end the game, and so does move {params['max_game_length']}. All stones on the board count "
-        "as alive. Each side scores its stones and the empty areas that touch its colour alone, White "
+        f"Go on a {size}x{size} board; columns a-{square(0, size - 1)[0]}, rows 1-{size} from the bottom. Black (X) "
+        "plays first, then White (O), in turn: put a stone on an empty point, or pass. Stones of one colour that touch "
+        "along lines are a group; after a move, groups of the other colour with no empty point beside them are taken "
+        "off. A move may not leave a group of your own without one, nor bring back any earlier position of the board. "
+        f"Two passes one after the other end the game, and so does move {params['max_game_length']}. All stones on the "
+        "board count as alive. Each side scores its stones and the empty areas that touch its colour alone, White "
         f"{params['komi']:g} more; the higher score wins."
     )
     return GameText(rules, _go_state, _go_names, _go_reads)
@@ -147,11 +147,12 @@ def amazons(params: Params) -> GameText | None:
     """Boards of any size."""
     size = params["board_size"]
     rules = (
-        f"Game of the Amazons on a {size}x{size} board; columns a-{square(0, size - 1)[0]}, rows 1-{size} from the top. "
-        "X moves first. A turn has three choices: which amazon of yours moves; where it goes, in a straight line across, "
-        "down or diagonally, any distance over empty squares; and where it then shoots, along such a line from its new "
-        "square. The square it shoots at is blocked (#) for the rest of the game. Nothing moves onto or through pieces or "
-        "blocked squares; the square it left is empty. Who has no amazon that can move at the start of a turn loses."
+        f"Game of the Amazons on a {size}x{size} board; columns a-{square(0, size - 1)[0]}, rows 1-{size} from the "
+        "top. X moves first. A turn has three choices: which amazon of yours moves; where it goes, in a straight line "
+        "across, down or diagonally, any distance over empty squares; and where it then shoots, along such a line from "
+        "its new square. The square it shoots at is blocked (#) for the rest of the game. Nothing moves onto or "
+        "through pieces or blocked squares; the square it left is empty. Who has no amazon that can move at the start "
+        "of a turn loses."
     )
     return GameText(rules, _amazons_state, _amazons_names, _amazons_reads)
 
@@ -193,11 +194,11 @@ def dots_and_boxes(params: Params) -> GameText | None:
     if params["utility_margin"] or max(rows, columns) > 9:
         return None
     rules = (
-        f"Dots and Boxes: {rows} rows of {columns} boxes. Player 0 begins. A move draws one line that is not drawn yet. "
-        "hRC is a horizontal one: R counts from 0, the top border, downwards, C is the column of boxes from 0 on the left. "
-        "vRC is a vertical one: R is the row of boxes from 0 at the top, C counts from 0, the left border, to the right. "
-        "Who draws the fourth side of a box owns it (Y yours, T theirs) and moves again; otherwise it is the other's turn. "
-        "When all lines are drawn, more boxes win, equal numbers draw."
+        f"Dots and Boxes: {rows} rows of {columns} boxes. Player 0 begins. A move draws one line that is not drawn "
+        "yet. hRC is a horizontal one: R counts from 0, the top border, downwards, C is the column of boxes from 0 on "
+        "the left. vRC is a vertical one: R is the row of boxes from 0 at the top, C counts from 0, the left border, "
+        "to the right. Who draws the fourth side of a box owns it (Y yours, T theirs) and moves again; otherwise it is "
+        "the other's turn. When all lines are drawn, more boxes win, equal numbers draw."
     )
     return GameText(rules, _dots_state, _dots_names)
 
@@ -226,12 +227,12 @@ def oware(params: Params) -> GameText | None:
         return None
     upper, lower = f"A-{chr(64 + houses)}", f"a-{chr(96 + houses)}"
     rules = (
-        f"Oware with {houses} houses a side, {seeds} seeds in each at first. The player of {upper} moves first, the other "
-        f"has {lower}; all houses form a ring in the order {upper}, {lower}. Choose a house of yours: its seeds are sown "
-        "one by one into the next houses of the ring, never into the house they came from. If the last seed makes 2 or 3 "
-        "in a house of theirs you capture that house, and so on backwards for houses of theirs with 2 or 3 seeds without "
-        "a gap; but a move that would capture all their seeds captures nothing. If they have no seeds you must give them "
-        "some if you can; if you cannot, the game ends and you take the rest. More than "
+        f"Oware with {houses} houses a side, {seeds} seeds in each at first. The player of {upper} moves first, the "
+        f"other has {lower}; all houses form a ring in the order {upper}, {lower}. Choose a house of yours: its seeds "
+        "are sown one by one into the next houses of the ring, never into the house they came from. If the last seed "
+        "makes 2 or 3 in a house of theirs you capture that house, and so on backwards for houses of theirs with 2 or "
+        "3 seeds without a gap; but a move that would capture all their seeds captures nothing. If they have no seeds "
+        "you must give them some if you can; if you cannot, the game ends and you take the rest. More than "
         f"{houses * seeds} captured wins at once, {houses * seeds} each is a draw. If a position comes back, the game "
         "ends and each side takes the seeds in its own houses."
     )

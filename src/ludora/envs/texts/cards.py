@@ -76,12 +76,12 @@ def hearts(params: Params) -> GameText | None:
     bonus = " Taking JD counts 10 points less." if params["jd_bonus"] else ""
     bonus += " A player without a trick counts 5 points less." if params["avoid_all_tricks_bonus"] else ""
     rules = (
-        "Hearts, one deal, four players clockwise North, East, South, West, 13 cards each; aces are high. Cards are rank "
-        f"then suit (TH: ten of hearts); a hand lists the ranks of each suit. {passing}Who holds 2C leads it. "
-        "Follow the suit that was led if you can, else play any card; the highest card of that suit takes the trick, and "
-        "its taker leads. Hearts may be led only after a heart or QS has been played, or from a hand of hearts alone. In "
-        "the first trick nobody may play a heart or QS, unless all they hold are such cards. Each heart taken counts 1 "
-        f"point, QS 13; who takes all 26 counts 0 and the others 26 each.{bonus} Fewest points are best."
+        "Hearts, one deal, four players clockwise North, East, South, West, 13 cards each; aces are high. Cards are "
+        f"rank then suit (TH: ten of hearts); a hand lists the ranks of each suit. {passing}Who holds 2C leads it. "
+        "Follow the suit that was led if you can, else play any card; the highest card of that suit takes the trick, "
+        "and its taker leads. Hearts may be led only after a heart or QS has been played, or from a hand of hearts "
+        "alone. In the first trick nobody may play a heart or QS, unless all they hold are such cards. Each heart "
+        f"taken counts 1 point, QS 13; who takes all 26 counts 0 and the others 26 each.{bonus} Fewest points are best."
     )
     return GameText(rules, _hearts_state, as_named)
 
@@ -137,16 +137,16 @@ def euchre(params: Params) -> GameText | None:
         else ""
     )
     rules = (
-        "Euchre, one deal, four players clockwise North, East, South, West; North and South are partners against East and "
-        "West. 24 cards, nine to ace; five each and one turned up. Cards are suit then rank (HT: ten of hearts). Beginning "
-        "at the dealer's left each player may pass or order the suit of the upcard as trump: then the dealer takes the "
-        "upcard and discards another card. If all pass, each in turn may pass or name another suit; "
+        "Euchre, one deal, four players clockwise North, East, South, West; North and South are partners against East "
+        "and West. 24 cards, nine to ace; five each and one turned up. Cards are suit then rank (HT: ten of hearts). "
+        "Beginning at the dealer's left each player may pass or order the suit of the upcard as trump: then the dealer "
+        "takes the upcard and discards another card. If all pass, each in turn may pass or name another suit; "
         f"{dealer} Who made trump is the declarer and says whether to play alone, the partner sitting out.{lone} The "
         "player at the dealer's left who is not sitting out leads. Follow suit if you can; the highest trump, else the "
-        "highest card of the suit led, takes the trick and leads. The jack of trump is the highest trump, the jack of the "
-        "other suit of its colour the second and counts as a trump; the others rank ace to nine. The declarer's side "
-        "scores 1 for three or four tricks, 2 for all five, 4 for all five alone; otherwise the other side scores 2"
-        + (", or 4 if one of them defended alone." if params["allow_lone_defender"] else ".")
+        "highest card of the suit led, takes the trick and leads. The jack of trump is the highest trump, the jack of "
+        "the other suit of its colour the second and counts as a trump; the others rank ace to nine. The declarer's "
+        "side scores 1 for three or four tricks, 2 for all five, 4 for all five alone; otherwise the other side scores "
+        "2" + (", or 4 if one of them defended alone." if params["allow_lone_defender"] else ".")
     )
     return GameText(rules, _euchre_state, as_named, _euchre_reads)
 
@@ -186,12 +186,13 @@ def bridge(params: Params) -> GameText | None:
         return None
     rules = (
         "The bidding of one deal of contract bridge; North and South are partners against East and West. The dealer "
-        f"({SEATS[params['dealer']]}) begins, then clockwise. A bid is a number of tricks above six and a trump suit or NT "
-        "(no trumps), and must be higher than the last bid: more tricks, or as many in a higher strain, in the order C, D, "
-        "H, S, NT. Or pass; or double the last bid if it is theirs, or redouble their double of your side's bid. Three "
-        "passes after a bid end the auction; four passes at the start, and nobody scores. The cards are not played: the "
-        "declarer's side gets the tricks that perfect play of all four hands, seen by all, would give. The score is that "
-        "of duplicate bridge: trick points, game, slam and part-score bonuses, or penalties, by vulnerability."
+        f"({SEATS[params['dealer']]}) begins, then clockwise. A bid is a number of tricks above six and a trump suit "
+        "or NT (no trumps), and must be higher than the last bid: more tricks, or as many in a higher strain, in the "
+        "order C, D, H, S, NT. Or pass; or double the last bid if it is theirs, or redouble their double of your "
+        "side's bid. Three passes after a bid end the auction; four passes at the start, and nobody scores. The cards "
+        "are not played: the declarer's side gets the tricks that perfect play of all four hands, seen by all, would "
+        "give. The score is that of duplicate bridge: trick points, game, slam and part-score bonuses, or penalties, "
+        "by vulnerability."
     )
     return GameText(rules, _bridge_state, _bridge_names)
 
@@ -256,15 +257,15 @@ def gin_rummy(params: Params) -> GameText | None:
         return None
     knock, size = params["knock_card"], params["hand_size"]
     rules = (
-        f"Gin rummy, one hand, {size} cards each. Cards are rank then suit (Ts: ten of spades). Melds are three or four "
-        "cards of one rank, or three or more of one suit in sequence (the ace is low). Deadwood is what is in no meld: "
-        "ace 1, two to nine their number, ten and picture cards 10. At first player 0, then player 1, may take the upcard; "
-        "if both pass, player 0 draws from the stock. After that a turn is: draw the upcard or the top of the stock, then "
-        f"discard one card. With at most {knock} points of deadwood after a discard you may knock: discard, lay down your "
-        "melds; then the other lays off cards on them (not after a knock with no deadwood at all, which is gin) and lays "
-        "down their own melds. The knocker scores the difference in deadwood; with gin, their deadwood and "
-        f"{params['gin_bonus']} more. If the other has no more deadwood than a knocker without gin, the other scores the "
-        f"difference and {params['undercut_bonus']} more. The hand is a draw if two cards are left in the stock and "
-        "nobody knocks."
+        f"Gin rummy, one hand, {size} cards each. Cards are rank then suit (Ts: ten of spades). Melds are three or "
+        "four cards of one rank, or three or more of one suit in sequence (the ace is low). Deadwood is what is in no "
+        "meld: ace 1, two to nine their number, ten and picture cards 10. At first player 0, then player 1, may take "
+        "the upcard; if both pass, player 0 draws from the stock. After that a turn is: draw the upcard or the top of "
+        f"the stock, then discard one card. With at most {knock} points of deadwood after a discard you may knock: "
+        "discard, lay down your melds; then the other lays off cards on them (not after a knock with no deadwood at "
+        "all, which is gin) and lays down their own melds. The knocker scores the difference in deadwood; with gin, "
+        f"their deadwood and {params['gin_bonus']} more. If the other has no more deadwood than a knocker without gin, "
+        f"the other scores the difference and {params['undercut_bonus']} more. The hand is a draw if two cards are "
+        "left in the stock and nobody knocks."
     )
     return GameText(rules, _gin_state, _gin_names, _gin_reads)

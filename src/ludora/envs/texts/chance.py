@@ -27,10 +27,11 @@ def liars_dice(params: Params) -> GameText | None:
     if params["players"] != 2 or params["bidding_rule"] != "reset-face" or sides > 9:
         return None
     rules = (
-        f"Liar's dice, two players, {count(dice, 'die|dice')} each with faces 1 to {sides}; you see your own alone. Player 0 "
-        f"bids first. A bid N-F says that among all {2 * dice} dice at least N show F; faces of {sides} are wild and count "
-        "as any face. A bid must name more dice than the last one, of any face, or as many of a higher face. Instead of "
-        "bidding say Liar: all dice are shown, and if the last bid is true its bidder wins, else who said Liar."
+        f"Liar's dice, two players, {count(dice, 'die|dice')} each with faces 1 to {sides}; you see your own alone. "
+        f"Player 0 bids first. A bid N-F says that among all {2 * dice} dice at least N show F; faces of {sides} are "
+        "wild and count as any face. A bid must name more dice than the last one, of any face, or as many of a higher "
+        "face. Instead of bidding say Liar: all dice are shown, and if the last bid is true its bidder wins, else who "
+        "said Liar."
     )
     return GameText(rules, _liars_state, _liars_names)
 
@@ -40,8 +41,6 @@ def liars_dice(params: Params) -> GameText | None:
 
 def _backgammon_reads(state: Any, seat: int) -> str:
     mine, theirs = ([state.board(player, i) for i in range(24)] for player in (seat, 1 - seat))
-    if seat == 0:
-        mine, theirs = mine, theirs
     observation = state.observation_string(seat)
     bar, off = re.search(r"Bar:(.*)", observation), re.search(r"Scores, X: (\d+), O: (\d+)", observation)
     assert bar and off
@@ -81,13 +80,14 @@ def backgammon(params: Params) -> GameText | None:
     if params["hyper_backgammon"] or params["scoring_type"] != "winloss_scoring":
         return None
     rules = (
-        "Backgammon for one point. Each player counts the points from 24 down to 1, the other way round from the other: "
-        "your point p is their point 25 - p. Roll two dice and move one checker by each, or one checker by both; doubles "
-        "are moved twice, in two turns of two moves. A move from 13 to 8 is 13/8, and on to 6 is 13/8/6; * hits. A "
-        "checker may not stop on a point with two or more of theirs; a single one there is hit and goes to the bar. A "
-        "checker on the bar must enter first: with a die of n on point 25 - n. When all your checkers are on points 6 to 1 "
-        "you may bear them off (Off), by an exact die, or a greater one if none is further back. Both dice must be used "
-        "if possible, else one, the higher if either can be, else it is Pass. Who bears off all 15 first wins."
+        "Backgammon for one point. Each player counts the points from 24 down to 1, the other way round from the "
+        "other: your point p is their point 25 - p. Roll two dice and move one checker by each, or one checker by "
+        "both; doubles are moved twice, in two turns of two moves. A move from 13 to 8 is 13/8, and on to 6 is 13/8/6; "
+        "* hits. A checker may not stop on a point with two or more of theirs; a single one there is hit and goes to "
+        "the bar. A checker on the bar must enter first: with a die of n on point 25 - n. When all your checkers are "
+        "on points 6 to 1 you may bear them off (Off), by an exact die, or a greater one if none is further back. Both "
+        "dice must be used if possible, else one, the higher if either can be, else it is Pass. Who bears off all 15 "
+        "first wins."
     )
     return GameText(rules, _backgammon_state, _backgammon_names, _backgammon_reads)
 
@@ -117,16 +117,16 @@ def _goofspiel_names(text: str, actions: Sequence[int], names: Sequence[str]) ->
 
 def goofspiel(params: Params) -> GameText | None:
     """For two, with open bids, prizes in random order, all of them played for, where only who wins counts."""
-    usual = {"players": 2, "imp_info": False, "egocentric": False, "num_turns": -1}
+    usual: dict[str, Any] = {"players": 2, "imp_info": False, "egocentric": False, "num_turns": -1}
     usual |= {"points_order": "random", "returns_type": "win_loss"}
     if any(params[key] != value for key, value in usual.items()):
         return None
     n = params["num_cards"]
     rules = (
-        f"Goofspiel, two players, each with cards 1 to {n}. Prizes 1 to {n} come up in random order. For each, both choose "
-        "one of their cards at the same time, then show them: the higher card wins the prize's points, with equal cards "
-        "nobody gets them; both cards are gone. The last cards are played by themselves. More points win, equal points "
-        "draw."
+        f"Goofspiel, two players, each with cards 1 to {n}. Prizes 1 to {n} come up in random order. For each, both "
+        "choose one of their cards at the same time, then show them: the higher card wins the prize's points, with "
+        "equal cards nobody gets them; both cards are gone. The last cards are played by themselves. More points win, "
+        "equal points draw."
     )
     return GameText(rules, _goofspiel_state, _goofspiel_names, _goofspiel_reads)
 
@@ -163,8 +163,8 @@ def phantom_ttt(params: Params) -> GameText | None:
         else "You are told nothing of their tries."
     )
     rules = (
-        "Phantom tic-tac-toe on a 3x3 board; columns a-c, rows 1-3 from the top. x moves first. You do not see their marks. "
-        "On your turn try a square: if it is free it gets your mark and your turn ends; if their mark is there you learn "
-        f"that, and try another. {told} Three marks in a row, column or diagonal win; a full board is a draw."
+        "Phantom tic-tac-toe on a 3x3 board; columns a-c, rows 1-3 from the top. x moves first. You do not see their "
+        "marks. On your turn try a square: if it is free it gets your mark and your turn ends; if their mark is there "
+        f"you learn that, and try another. {told} Three marks in a row, column or diagonal win; a full board is a draw."
     )
     return GameText(rules, _phantom_state, _phantom_names)

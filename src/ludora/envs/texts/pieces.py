@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from ludora.envs.texts.base import GameText, Params, as_named, count, field, grid, square
@@ -12,9 +11,9 @@ from ludora.envs.texts.base import GameText, Params, as_named, count, field, gri
 
 _CHESS_RULES = (
     "Chess by the usual rules; White moves first. Capital letters are White's pieces, small ones Black's. Moves are in "
-    "algebraic notation. It is a draw if a side to move is not in check and cannot move, if a position comes up for the "
-    "third time, after 100 moves in a row (50 by each side) without a capture or a pawn move, and if neither side has "
-    "enough pieces left to checkmate."
+    "algebraic notation. It is a draw if a side to move is not in check and cannot move, if a position comes up for "
+    "the third time, after 100 moves in a row (50 by each side) without a capture or a pawn move, and if neither side "
+    "has enough pieces left to checkmate."
 )
 
 
@@ -46,12 +45,13 @@ def chess(params: Params) -> GameText | None:
 # --- Checkers: rows such as "8.+.+.+.+", numbered from the bottom; o and its king 8, + and its king * ---
 
 _CHECKERS_RULES = (
-    "Checkers on an 8x8 board; columns a-h, rows 1-8 from the bottom. o (kings O) starts at the bottom and moves first, "
-    "x (kings X) starts at the top. Men move one square diagonally forward, o upwards and x downwards, onto an empty "
-    "square; kings also backward. A piece captures by jumping over a piece of theirs beside it, in a direction in which "
-    "it may move, onto the empty square right behind it. If you can capture you must. After a capture, the same piece "
-    "must go on if it can capture again, as your next move. A man that reaches the far row becomes a king, and its turn "
-    "ends. a3b4 moves from a3 to b4. Who cannot move loses. After 40 moves in a row without a capture it is a draw."
+    "Checkers on an 8x8 board; columns a-h, rows 1-8 from the bottom. o (kings O) starts at the bottom and moves "
+    "first, x (kings X) starts at the top. Men move one square diagonally forward, o upwards and x downwards, onto an "
+    "empty square; kings also backward. A piece captures by jumping over a piece of theirs beside it, in a direction "
+    "in which it may move, onto the empty square right behind it. If you can capture you must. After a capture, the "
+    "same piece must go on if it can capture again, as your next move. A man that reaches the far row becomes a king, "
+    "and its turn ends. a3b4 moves from a3 to b4. Who cannot move loses. After 40 moves in a row without a capture it "
+    "is a draw."
 )
 
 
@@ -79,11 +79,12 @@ def _quoridor_reads(state: Any, seat: int) -> str:
             walls[i % 2].append(state.action_to_string(i % 2, action))
     found = {mark: "" for mark in "0@"}
     for line in state.observation_string(seat).splitlines()[2:-1]:
-        row = re.match(r" *(\d+) ", line)
+        row = re.match(r" *(\d+) ", line)  # behind it come the squares, four signs for each
         for mark in found:
-            if row and mark in line[row.end() - 1 :].replace(row[1], "", 0):
-                found[mark] = square(int(row[1]) - 1, (line.index(mark, row.end() - 1) - 3) // 4)
-    return f"pawns: {found['0']} {found['@']}\n0: {' '.join(walls[0])}\n1: {' '.join(walls[1])}\nply: {len(state.history())}"
+            if row and (place := line.find(mark, row.end() - 1)) >= 0:
+                found[mark] = square(int(row[1]) - 1, (place - 3) // 4)
+    built = "\n".join(f"{i}: {' '.join(mine)}" for i, mine in enumerate(walls))
+    return f"pawns: {found['0']} {found['@']}\n{built}\nply: {len(state.history())}"
 
 
 def _quoridor_state(text: str, seat: int, params: Params) -> str:
@@ -111,12 +112,13 @@ def quoridor(params: Params) -> GameText | None:
         return None
     middle = square(0, size // 2)[0]
     rules = (
-        f"Quoridor on a {size}x{size} board; columns a-{square(0, size - 1)[0]}, rows 1-{size} from the top. Player 0 moves "
-        f"first, from {middle}{size}, and wins on reaching row 1; player 1 starts on {middle}1 and wins on reaching row "
-        f"{size}. On a turn, either move your pawn one square up, down, left or right (write the square, {middle}2), or "
-        f"build one of your {_walls(params)} walls, which are two squares long. b3v stands on the right side of b3 and b4; "
-        "b3h lies below b3 and c3. Walls stop pawns, may not cross or overlap, and must leave each player a way to their "
-        "row. If their pawn stands next to yours you may jump over it to the square right behind it; if a wall or the "
-        f"border is there, you may go to a square beside their pawn instead. After {4 * size * size} moves it is a draw."
+        f"Quoridor on a {size}x{size} board; columns a-{square(0, size - 1)[0]}, rows 1-{size} from the top. Player 0 "
+        f"moves first, from {middle}{size}, and wins on reaching row 1; player 1 starts on {middle}1 and wins on "
+        f"reaching row {size}. On a turn, either move your pawn one square up, down, left or right (write the square, "
+        f"{middle}2), or build one of your {_walls(params)} walls, which are two squares long. b3v stands on the right "
+        "side of b3 and b4; b3h lies below b3 and c3. Walls stop pawns, may not cross or overlap, and must leave each "
+        "player a way to their row. If their pawn stands next to yours you may jump over it to the square right behind "
+        "it; if a wall or the border is there, you may go to a square beside their pawn instead. After "
+        f"{4 * size * size} moves it is a draw."
     )
     return GameText(rules, _quoridor_state, as_named, _quoridor_reads)
