@@ -6,7 +6,7 @@ of one batch run in threads, because the engine lets go of Python while it searc
 
 | strength      | simulations | rollouts | what it is for                                     |
 |---------------|-------------|----------|----------------------------------------------------|
-| `mcts:weak`   | 10          | 1        | a first opponent; the origin trained against it    |
+| `mcts:weak`   | 25          | 1        | a first opponent; the origin trained against 10    |
 | `mcts:medium` | 100         | 1        | the default; a few to 200 ms a move                |
 | `mcts:strong` | 1000        | 10       | evaluation; sees a tactic of several moves         |
 | `mcts:origin` | by game     | by game  | the origin's evaluation opponent, see `catalogue`  |
@@ -37,7 +37,7 @@ from ludora.players.resample import resampler
 from ludora.rng import generator, uniform
 from ludora.types import Move, Spec, Turn
 
-STRENGTHS: dict[str, tuple[int, int]] = {"weak": (10, 1), "medium": (100, 1), "strong": (1000, 10)}
+STRENGTHS: dict[str, tuple[int, int]] = {"weak": (25, 1), "medium": (100, 1), "strong": (1000, 10)}
 _MEMORY_MB = 200  # of one search tree; the bot prunes it beyond that
 
 
@@ -267,8 +267,10 @@ class _InformationTree:
             elif (node := self._nodes.get(key := self._key(state))) is None:
                 self._nodes[key] = {}
                 returns = self._playouts(state)
+            elif not (legal := state.legal_actions()):
+                returns = state.returns()
             else:
-                action = self._choose(node, state.legal_actions())
+                action = self._choose(node, legal)
                 path.append((state.current_player(), node[action]))
                 state.apply_action(action)
         for seat, edge in path:
@@ -284,9 +286,10 @@ class _InformationTree:
             while not game.is_terminal():
                 if game.is_chance_node():
                     game.apply_action(draw(game.chance_outcomes(), self.random))
-                else:
-                    actions = game.legal_actions()
+                elif actions := game.legal_actions():
                     game.apply_action(actions[int(random() * len(actions))])
+                else:  # a dead end of the engine's, in gin_rummy: what has been won by then counts
+                    break
             sums = [a + b for a, b in zip(sums, game.returns(), strict=True)]
         return [total / rollouts for total in sums]
 
