@@ -288,7 +288,7 @@ class _InformationTree:
                     game.apply_action(draw(game.chance_outcomes(), self.random))
                 elif actions := game.legal_actions():
                     game.apply_action(actions[int(random() * len(actions))])
-                else:  # a dead end of the engine's, in gin_rummy: what has been won by then counts
+                else:  # one in twenty deals of hearts that the engine resamples ends so: what is won by then counts
                     break
             sums = [a + b for a, b in zip(sums, game.returns(), strict=True)]
         return [total / rollouts for total in sums]
