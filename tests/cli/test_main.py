@@ -161,11 +161,11 @@ def test_runs_clean_asks(tmp_path: Path) -> None:
 def test_list_games_says_what_each_game_is(tmp_path: Path) -> None:
     games = {game["name"]: game for game in json.loads(ludora("list", "games", "--json", cwd=tmp_path).stdout)["games"]}
     assert games["leduc_poker"]["exact"] and games["leduc_poker"]["search"] == ["mcts", "ismcts", "nash"]
-    assert games["goofspiel"]["kind"].startswith("simultaneous moves") and games["goofspiel"]["search"] == []
+    assert games["goofspiel"]["kind"].startswith("simultaneous") and games["goofspiel"]["search"] == []
     assert games["hearts"]["players"] == "4" and games["2048"]["kind"] == "chance, alone"
     assert all(game["prompt_tokens"] <= game["prompt_tokens_max"] <= 2048 for game in games.values())
     shown = ludora("list", "games", cwd=tmp_path, COLUMNS="160").stdout
-    assert "hidden information" in shown and "ismcts" in shown
+    assert "chance, hidden" in shown and "ismcts" in shown
 
 
 def test_check_env_of_several_tasks(tmp_path: Path) -> None:

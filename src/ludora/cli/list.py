@@ -42,13 +42,13 @@ def games(
             row |= {"turns": f.turns, "prompt_tokens": f.tokens, "prompt_tokens_max": f.tokens_max}
             row |= {"options_max": f.legal_max, "exact": f.exact, "search": list(f.search)}
         found.append(row)
-    head = ("index", "game", "players", "kind", "turns", "tokens", "options", "exact", "search")
+    head = ("game", "index", "players", "kind", "turns", "tokens", "options", "exact", "search")
     return Shown({"games": found}, table("", head, [_game_row(row) for row in found]))
 
 
 def _game_row(row: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table; what was not measured is left empty."""
-    first = ("" if row["index"] is None else str(row["index"]), row["name"], row["players"], row["kind"])
+    first = (row["name"], "" if row["index"] is None else str(row["index"]), row["players"], row["kind"])
     if "turns" not in row:
         return (*first, "", "", "", "", "")
     tokens = f"{row['prompt_tokens']} ({row['prompt_tokens_max']})"

@@ -73,11 +73,11 @@ def search_players(spec: Spec) -> tuple[str, ...]:
 
 
 def kind(name: str) -> str:
-    """What kind of game it is, in a few words."""
+    """What kind of game it is, in a few words: simultaneous moves, chance, hidden information, who wins what."""
     game = game_types()[name]
-    words = ["simultaneous moves"] if game.dynamics.name != "SEQUENTIAL" else []
+    words = ["simultaneous"] if game.dynamics.name != "SEQUENTIAL" else []
     words += ["chance"] if game.chance_mode.name != "DETERMINISTIC" else []
-    words += ["hidden information"] if game.information.name == "IMPERFECT_INFORMATION" else []
+    words += ["hidden"] if game.information.name == "IMPERFECT_INFORMATION" else []
     words.append({"ZERO_SUM": "zero-sum", "GENERAL_SUM": "general-sum"}.get(game.utility.name, "constant-sum"))
     if game.max_num_players == 1:
         words[-1] = "alone"
