@@ -40,10 +40,23 @@ class Finished:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Budgets of one seat in one game: moves, and tokens read and written (0: no bound)."""
+
+    turns: int
+    tokens: int = 0
+
+
 @dataclass(slots=True)
 class _Seat:
     steps: list[Step] = field(default_factory=list)
     unclaimed: float = 0.0
+    tokens: int = 0  # read and written so far
+
+    def take(self, step: Step) -> None:
+        self.steps.append(step)
+        self.tokens += len(step.move.prompt) + len(step.move.tokens)
 
     def earn(self, reward: float) -> None:
         """Reward belongs to the seat's last move; before its first one it stays on the trajectory."""
@@ -66,20 +79,20 @@ class _Running:
     truncated: bool = False
     error: str = ""
 
-    def start(self, max_turns: int) -> None:
+    def start(self, limits: Limits) -> None:
         if len(self.game.seats) != self.env.num_seats:
             raise ValueError(f"{self.game.task.env} has {self.env.num_seats} seats, not {len(self.game.seats)}")
         self.seats = [_Seat() for _ in range(self.env.num_seats)]
-        self.guard(self.look, max_turns)
+        self.guard(self.look, limits)
 
-    def guard(self, part: Callable[[int], None], max_turns: int) -> None:
+    def guard(self, part: Callable[[Limits], None], limits: Limits) -> None:
         """An environment that breaks, wherever it does, ends its own game and no other."""
         try:
-            part(max_turns)
+            part(limits)
         except EnvBroken as error:
             self.ended, self.error = True, _why(error)
 
-    def look(self, max_turns: int) -> None:
+    def look(self, limits: Limits) -> None:
         """Read the rewards and the next turns, and give each turn its identity."""
         for seat, reward in zip(self.seats, self.env.rewards(), strict=True):
             seat.earn(reward)
@@ -92,18 +105,21 @@ class _Running:
             )
             for turn in self.env.turns()
         )
-        self.truncated = any(turn.number >= max_turns for turn in self.turns)
+        self.truncated = any(
+            turn.number >= limits.turns or (limits.tokens and self.seats[turn.seat].tokens >= limits.tokens)
+            for turn in self.turns
+        )
         self.ended = not self.turns or self.truncated
 
-    def settle(self, max_turns: int) -> None:
+    def settle(self, limits: Limits) -> None:
         """Take in the moves that were made, once `apply` is through with them."""
         if self.moves is None or (self.pending and not self.pending.done()):
             return
         self.pending.result() if self.pending else self.env.apply(self.moves)
         for turn in self.turns:
-            self.seats[turn.seat].steps.append(Step(turn, self.moves[turn.seat], 0.0))
+            self.seats[turn.seat].take(Step(turn, self.moves[turn.seat], 0.0))
         self.moves = self.pending = None
-        self.look(max_turns)
+        self.look(limits)
 
     def finish(self) -> Finished:
         """Trajectories, or the error; the environment is closed."""
@@ -138,7 +154,13 @@ def _why(error: EnvBroken) -> str:
 
 
 def play(
-    games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = 10_000, threads: int = 8
+    games: Iterable[Game],
+    make_env: MakeEnv,
+    *,
+    slots: int = 1024,
+    max_turns: int = 10_000,
+    max_tokens: int = 0,
+    threads: int = 8,
 ) -> Iterator[Finished]:
     """Play games, at most `slots` at a time, and yield each as it ends.
 
@@ -147,9 +169,10 @@ def play(
         make_env: builds the single-use environment of a task.
         slots: games in flight; a place that falls free is filled at once, so batches stay full.
         max_turns: a seat that has moved this often ends the game as truncated.
+        max_tokens: and so does one that has read and written this many tokens; 0: no bound.
         threads: for environments whose `apply` blocks; the other games go on meanwhile.
     """
-    source = enumerate(games)
+    source, limits = enumerate(games), Limits(max_turns, max_tokens)
     running: list[_Running] = []
     pool = ThreadPoolExecutor(threads)  # starts no thread until an environment blocks
     try:
@@ -161,7 +184,7 @@ def play(
                 except EnvBroken as error:
                     yield Finished(game, (), _why(error), number)
                 else:
-                    running[-1].start(max_turns)
+                    running[-1].start(limits)
             if not running:
                 return
             ready = [r for r in running if r.pending is None and not r.ended]
@@ -172,7 +195,7 @@ def play(
             if not ready and not any(r.ended for r in running):
                 wait([r.pending for r in running if r.pending], return_when=FIRST_COMPLETED)
             for r in running:
-                r.guard(r.settle, max_turns)
+                r.guard(r.settle, limits)
             yield from (r.finish() for r in running if r.ended)
             running = [r for r in running if not r.ended]
     finally:
@@ -195,6 +218,9 @@ def _ask(games: Sequence[_Running]) -> list[dict[int, Move]]:
     return moves
 
 
-def collect(games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = 10_000) -> list[Finished]:
+def collect(
+    games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = 10_000, max_tokens: int = 0
+) -> list[Finished]:
     """Play all games and return them in the order given, whichever ended first."""
-    return sorted(play(games, make_env, slots=slots, max_turns=max_turns), key=lambda finished: finished.number)
+    finished = play(games, make_env, slots=slots, max_turns=max_turns, max_tokens=max_tokens)
+    return sorted(finished, key=lambda f: f.number)

@@ -186,7 +186,7 @@ def test_games_by_number_and_by_name(tmp_path: Path) -> None:
     assert len(games) == 23 and games[2]["name"] == "leduc_poker" and games[2]["first_task_id"] == 200_000_000
     assert games[22] == {
         **{"name": "snake", "first_task_id": None, "long_name": "Snake on an n x n board"},
-        **{"players": "1", "dynamics": "sequential"},
+        **{"index": None, "players": "1", "kind": "chance, alone", "dynamics": "sequential"},
     }
     more = json.loads(ludora("list", "games", "--all", "--json", cwd=tmp_path).stdout)["games"]
     assert more[:22] == games[:22] and {"kuhn_poker", "snake"} <= {game["name"] for game in more}
@@ -208,3 +208,36 @@ def test_runs_clean_asks(tmp_path: Path) -> None:
     done = ludora("runs", "clean", "--keep", "1", "--yes", "--json", cwd=tmp_path)
     assert sorted(json.loads(done.stdout)["deleted"]) == ["runs/leduc", "runs/leduc-2"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["leduc-3"]
+
+
+def test_list_games_says_what_each_game_is(tmp_path: Path) -> None:
+    games = {game["name"]: game for game in json.loads(ludora("list", "games", "--json", cwd=tmp_path).stdout)["games"]}
+    assert games["leduc_poker"]["exact"] and games["leduc_poker"]["search"] == ["mcts", "ismcts", "nash"]
+    assert games["goofspiel"]["kind"].startswith("simultaneous") and games["goofspiel"]["search"] == []
+    assert games["hearts"]["players"] == "4" and games["2048"]["kind"] == "chance, alone"
+    assert all(game["prompt_tokens"] <= game["prompt_tokens_max"] <= 2048 for game in list(games.values())[:22])
+    shown = ludora("list", "games", cwd=tmp_path, COLUMNS="160").stdout
+    assert "chance, hidden" in shown and "ismcts" in shown
+
+
+def test_check_env_of_several_tasks(tmp_path: Path) -> None:
+    done = ludora("check-env", "tic_tac_toe", "wrap(2400000000)", "--games", "1", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["passed"] and [task["task"] for task in found["tasks"]] == ["tic_tac_toe", "leduc_poker"]
+    assert "tic_tac_toe" in ludora("check-env", "tic_tac_toe", "kuhn_poker", "--games", "1", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "random", "goofspiel", "--against", "mcts:weak"], "cannot play simultaneous moves"),
+        (["evaluate", "ismcts", "chess"], "is for games with hidden information"),
+        (["evaluate", "epsilon(2, first)", "leduc_poker"], "must be from 0 to 1"),
+        (["evaluate", "nash", "chess"], "too large"),
+        (["check-env", "tic_tac_toe", "wrap(chess)"], "does not name one task id"),
+    ],
+)
+def test_impossible_players_and_ids_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = ludora(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and message in done.stderr
+    assert [line.split(":")[0] for line in done.stderr.strip().splitlines()[-2:]] == ["error", "hint"]

@@ -222,7 +222,7 @@ def test_colliding_names_get_their_id() -> None:
 
 
 def test_hidden_cards_are_not_shown() -> None:
-    for text in ("leduc_poker(players=3)", "liars_dice(numdice=3)", "hearts"):
+    for text in ("leduc_poker(players=3)", "liars_dice(bidding_rule=reset-quantity)", "hearts"):
         spec = parse(text)
         state = load(spec).game.new_initial_state()
         random = generator("deal")
@@ -233,14 +233,15 @@ def test_hidden_cards_are_not_shown() -> None:
             {str(state.resample_from_infostate(seat, random.random)) for _ in range(5)} if text == "hearts" else set()
         )
         told = load(spec).view(state, seat).messages[1].content
-        assert state.information_state_string(seat).strip() in told
+        if load(spec).text is None:
+            assert state.information_state_string(seat).strip() in told
         assert str(state) not in told and not others & {told}
 
 
 def test_games_alone_and_boards_show_the_board() -> None:
     env = env_of("blackjack")
-    assert "Player 0: Cards" in env.turns()[0].messages[1].content
-    assert "player 0 of" not in env.turns()[0].messages[1].content
+    assert env.turns()[0].messages[1].content.startswith("Your cards: ")
+    assert "player 0 of" not in env_of("deep_sea").turns()[0].messages[1].content
     assert env_of("tic_tac_toe").turns()[0].messages[1].content.endswith("...\n...\n...")
 
 

@@ -72,6 +72,22 @@ def test_models_play_on_the_base_of_the_run(bench: Build, tmp_path: Path) -> Non
     assert torch.equal(weights(players[text]), made.learner.adapter.flat)
 
 
+def test_a_model_inside_another_player_is_on_the_base_of_the_run_too(
+    bench: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, fixed = bench(opponent="epsilon(0.5, base)"), []
+    plain = made.studio.fixed
+    monkeypatch.setattr(made.studio, "fixed", lambda spec: fixed.append(plain(spec)) or fixed[-1])
+    assert [player.name for player, _ in opponents(made).fixed()] == ["epsilon(0.5, base)"]
+    assert [player.policy for player in fixed] == [made.learner.policy]
+
+
+def test_opponents_are_asked_before_a_game(bench: Build) -> None:
+    made = bench(opponent="epsilon(0.5, mcts:weak)")
+    with pytest.raises(InputError, match="simultaneous"):
+        Opponents(made.config, task_spec("goofspiel"), made.studio, made.learner.player)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -175,7 +175,7 @@ def test_information_set_search_does_not_look_at_hidden_cards() -> None:
         (MCTS(), "goofspiel(num_cards=4)", "simultaneous"),
         (MCTS(), "2048", "pays as it goes"),
         (ISMCTS(), "tic_tac_toe", "hidden information"),
-        (ISMCTS(), "liars_dice", "cannot resample"),
+        (ISMCTS(), "solitaire", "pays as it goes"),
         (ISMCTS(), "backgammon", "hidden information"),
         (Nash(), "tic_tac_toe", "too large"),
         (Nash(), "tiny_hanabi", "not zero-sum"),

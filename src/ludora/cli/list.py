@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,35 +18,49 @@ def games(
         bool, typer.Option("--all", help="Every game of OpenSpiel, not only the numbered ones.")
     ] = False,
 ) -> Shown:
-    """Games with their task ids, and Ludora's own; --all for every other game that can be named."""
+    """Games with their task ids and what is known about them, and Ludora's own; --all for every other game."""
     from ludora.envs.build import make_env, own_games
     from ludora.envs.catalogue import BLOCK, CATALOGUE
+    from ludora.envs.figures import figures, kind
     from ludora.envs.openspiel_games import game_types
     from ludora.types import Spec, Task
 
-    kinds = game_types()
+    kinds, known = game_types(), figures()
     numbers = {entry.name: i for i, entry in enumerate(CATALOGUE)}
     names = [*numbers, *sorted(set(kinds) - set(numbers))] if all_games else list(numbers)
-    found = [
-        {
+    found = []
+    for name in names:
+        low, high = kinds[name].min_num_players, kinds[name].max_num_players
+        row: dict[str, Any] = {
+            "index": numbers.get(name),
             "name": name,
             "first_task_id": numbers[name] * BLOCK if name in numbers else None,
             "long_name": kinds[name].long_name,
-            "players": f"{kinds[name].min_num_players}-{kinds[name].max_num_players}",
+            "players": str(low) if low == high else f"{low}-{high}",
+            "kind": kind(name),
             "dynamics": kinds[name].dynamics.name.lower(),
         }
-        for name in names
-    ]
-    for name, text in own_games().items():
+        if name in known:
+            f = known[name]
+            row |= {"turns": f.turns, "prompt_tokens": f.tokens, "prompt_tokens_max": f.tokens_max}
+            row |= {"options_max": f.legal_max, "exact": f.exact, "search": list(f.search)}
+        found.append(row)
+    for name, (text, what) in own_games().items():
+        row = {"index": None, "name": name, "first_task_id": None, "long_name": text}
         seats = make_env(Task(Spec(name))).num_seats
-        row = {"name": name, "first_task_id": None, "long_name": text}
-        found.append({**row, "players": f"{seats}-{seats}", "dynamics": "sequential"})
-    for row in found:
-        low, high = str(row["players"]).split("-")
-        row["players"] = low if low == high else row["players"]
-    columns = ("name", "first_task_id", "players", "dynamics", "long_name")
-    rows = [tuple("" if row[c] is None else str(row[c]) for c in columns) for row in found]
-    return Shown({"games": found}, table("", ("game", "first task id", "players", "dynamics", ""), rows))
+        found.append({**row, "players": str(seats), "kind": what, "dynamics": "sequential"})
+    head = ("game", "index", "players", "kind", "turns", "tokens", "options", "exact", "search")
+    return Shown({"games": found}, table("", head, [_game_row(row) for row in found]))
+
+
+def _game_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table; what was not measured is left empty."""
+    first = (row["name"], "" if row["index"] is None else str(row["index"]), row["players"], row["kind"])
+    if "turns" not in row:
+        return (*first, "", "", "", "", "")
+    tokens = f"{row['prompt_tokens']} ({row['prompt_tokens_max']})"
+    search = ", ".join(row["search"]) or "none"
+    return (*first, str(row["turns"]), tokens, str(row["options_max"]), "yes" if row["exact"] else "no", search)
 
 
 @app.command("models")

@@ -11,10 +11,11 @@ from ludora.errors import InputError
 from ludora.grammar import parse
 from ludora.types import Spec, Task
 
-# name -> (module, class, what it is). Imported only when asked for, so that no third party is loaded for another's
-# sake. The module also has `canonical(spec)`, which checks a spec's options and writes equal ones alike.
-_ENVIRONMENTS: dict[str, tuple[str, str, str]] = {
-    "snake": ("ludora.envs.snake", "SnakeEnv", "Snake on an n x n board"),
+# name -> (module, class, what it is, of what kind as in `figures.kind`). Imported only when asked for, so that no
+# third party is loaded for another's sake. The module also has `canonical(spec)`, which checks a spec's options and
+# writes equal ones alike.
+_ENVIRONMENTS: dict[str, tuple[str, str, str, str]] = {
+    "snake": ("ludora.envs.snake", "SnakeEnv", "Snake on an n x n board", "chance, alone"),
 }
 _DEFAULT = ("ludora.envs.openspiel", "OpenSpielEnv")
 
@@ -29,16 +30,16 @@ def make_env(task: Task) -> Env:
     return cast(Env, getattr(import_module(module), name)(task))
 
 
-def own_games() -> dict[str, str]:
-    """The environments that are not OpenSpiel's, and what they are."""
-    return {name: text for name, (_, _, text) in _ENVIRONMENTS.items()}
+def own_games() -> dict[str, tuple[str, str]]:
+    """The environments that are not OpenSpiel's: what each is, and of what kind."""
+    return {name: (text, kind) for name, (_, _, text, kind) in _ENVIRONMENTS.items()}
 
 
 def task_spec(text: str) -> Spec:
     """Read and check a TASK string; equal games give equal specs.
 
     A bare number is a task id (see `catalogue`), plain or padded with zeros - except `2048`, which is a game;
-    the id 2048 is written `000000002048`.
+    the id 2048 is written `000000002048`. `wrap(ID)` takes ids past the catalogue, too.
 
     Raises:
         InputError: not a task: bad grammar, unknown name or parameter, or an id out of range.
@@ -50,11 +51,21 @@ def task_spec(text: str) -> Spec:
         if spec != Spec(spec.name):
             raise InputError(f"a task id takes no parameters: {text!r}", f"write {spec.name} alone, or a game's name")
         spec = decode(int(spec.name))
+    elif spec.name == "wrap":
+        spec = decode(_wrapped(spec), wrap=True)
     if not is_openspiel(spec):
         return cast(Spec, import_module(_ENVIRONMENTS[spec.name][0]).canonical(spec))
     from ludora.envs.openspiel_games import canonical  # loads the engine, so only here
 
     return canonical(spec)
+
+
+def _wrapped(spec: Spec) -> int:
+    """The id in `wrap(ID)`."""
+    wanted = spec.args[0] if len(spec.args) == 1 and not spec.params and not spec.variant else None
+    if type(wanted) is not int or wanted < 0:
+        raise InputError(f"{spec} does not name one task id", "for example wrap(2200000000)")
+    return wanted
 
 
 def is_openspiel(spec: Spec) -> bool:

@@ -1,9 +1,14 @@
 """The 22 games that have a number, and what a task id means: `id = index * 100_000_000 + config`.
 
-The origin's table listed variants that its engine refuses; they are mended here, and nothing wraps around:
+The origin's table listed variants that its engine refuses, and one that it takes and ignores; they are mended here:
 - oware: the engine's parameter is `num_seeds_per_house` (the origin wrote `seeds_per_house`);
 - bridge: the engine has no chicago or duplicate switch. What those change for a single deal is who is
-  vulnerable, so config 1 makes the dealer's side vulnerable and config 2 both sides.
+  vulnerable, so config 1 makes the dealer's side vulnerable and config 2 both sides;
+- hearts: where no cards are passed the engine draws a direction of passing all the same, and then passes
+  (see `openspiel_games.chance_outcomes`).
+
+An index past the catalogue is an error; `wrap=True`, and the task `wrap(ID)`, count on from the first game as the
+origin did.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ludora.errors import InputError
+from ludora.errors import InputError, nearest
 from ludora.types import Spec
 
 BLOCK = 100_000_000
@@ -74,15 +79,37 @@ CATALOGUE: tuple[Entry, ...] = (
 BY_NAME: Mapping[str, Entry] = {entry.name: entry for entry in CATALOGUE}
 
 
-def decode(task_id: int) -> Spec:
-    """The game and parameters of a task id; config numbers that give the same parameters give equal specs.
+def encode(name: str, config: int = 0) -> int:
+    """The task id of a game and a config number.
 
     Raises:
-        InputError: the id is negative or its game index lies past the catalogue.
+        InputError: the game has no number, or the config number lies outside 0 .. 99,999,999.
+    """
+    indices = {entry.name: i for i, entry in enumerate(CATALOGUE)}
+    if name not in indices:
+        raise InputError(f"{name!r} is not in the catalogue", nearest(name, indices))
+    if not 0 <= config < BLOCK:
+        raise InputError(f"config {config} is out of range", f"configs run from 0 to {BLOCK - 1}")
+    return indices[name] * BLOCK + config
+
+
+def decode(task_id: int, *, wrap: bool = False) -> Spec:
+    """The game and parameters of a task id; config numbers that give the same parameters give equal specs.
+
+    Args:
+        task_id: index * 100_000_000 + config.
+        wrap: an index past the catalogue counts on from the first game, as in the origin.
+
+    Raises:
+        InputError: the id is negative or, without `wrap`, its game index lies past the catalogue.
     """
     index, config = divmod(task_id, BLOCK)
+    if wrap and index >= 0:
+        index %= len(CATALOGUE)
     if not 0 <= index < len(CATALOGUE):
         last = len(CATALOGUE) * BLOCK - 1
-        raise InputError(f"task id {task_id} is out of range", f"ids run from 0 to {last}: index * {BLOCK} + config")
+        hint = f"ids run from 0 to {last}: index * {BLOCK} + config"
+        hint += f"; wrap({task_id}) counts on from the first game" if index > 0 else ""
+        raise InputError(f"task id {task_id} is out of range", hint)
     entry = CATALOGUE[index]
     return Spec(entry.name, params=tuple(sorted(entry.params(config).items())))

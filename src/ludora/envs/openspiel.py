@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from ludora.envs.openspiel_games import View, draw, load
+from ludora.envs.openspiel_games import View, chance_outcomes, draw, load
 from ludora.errors import EnvBroken
 from ludora.rng import generator
 from ludora.types import End, Move, Outcome, Result, Spec, Task, Turn
@@ -47,6 +47,13 @@ class SpielHandle:
             else:
                 state.apply_action(rest.pop())
         return state
+
+    def offered(self, action: int) -> int:
+        """The action of `actions` that leads where this legal action of the engine does: itself, or an equal one."""
+        if action in self.actions:
+            return action
+        place = str(self.state.child(action))
+        return next(other for other in self.actions if str(self.state.child(other)) == place)
 
 
 def state_turn(spec: Spec, state: Any, seat: int) -> Turn:
@@ -102,7 +109,7 @@ class OpenSpielEnv:
         state = self._state
         while state.is_chance_node():
             self._chance = self._chance or generator("chance", self.task.seed)
-            state.apply_action(draw(state.chance_outcomes(), self._chance))
+            state.apply_action(draw(chance_outcomes(state), self._chance))
         self._views, self._turns = {}, ()
         if state.is_terminal():
             return

@@ -15,7 +15,8 @@ from typing import Any
 import pyspiel
 
 from ludora.envs.catalogue import BY_NAME
-from ludora.envs.openspiel_texts import GameText, generic_rules, generic_state, own_text
+from ludora.envs.openspiel_texts import generic_rules, generic_state, own_text
+from ludora.envs.texts.base import GameText
 from ludora.errors import InputError, nearest
 from ludora.types import Message, Outcome, Spec
 
@@ -26,7 +27,10 @@ _MEMO_LIMIT = 200_000
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a seat reads and may do in one information state; `index` gives the action id of a legal text."""
+    """What a seat reads and may do in one information state; `index` gives the action id of a legal text.
+
+    Of actions that lead to the same position only the first is there (see `GameText.names`).
+    """
 
     messages: tuple[Message, ...]
     legal: tuple[str, ...]
@@ -61,7 +65,10 @@ class Loaded:
 
     def view(self, state: Any, seat: int) -> View:
         """The view of a seat that has to move."""
-        text = state.observation_string(seat) if self.by_observation else state.information_state_string(seat)
+        if self.text and self.text.reads:
+            text = self.text.reads(state, seat)
+        else:
+            text = state.observation_string(seat) if self.by_observation else state.information_state_string(seat)
         actions = tuple(state.legal_actions(seat))
         key = (seat, text, actions)  # an observation may hide what decides legality (superko), so ids belong to it
         view = self._memo.get(key)
@@ -75,12 +82,15 @@ class Loaded:
         return view
 
     def _make_view(self, state: Any, seat: int, text: str, actions: tuple[int, ...]) -> View:
+        names = tuple(state.action_to_string(seat, action) for action in actions)
         if self.text:
-            told, names = self.text.state(text, seat, self.params), self.text.names(text, actions)
+            told = self.text.state(text, seat, self.params)
+            first: dict[str, int] = {}
+            for name, action in zip(self.text.names(text, actions, names), actions, strict=True):
+                first.setdefault(name, action)
+            legal, actions = tuple(first), tuple(first.values())
         else:
-            told = generic_state(text, seat, self.seats)
-            names = tuple(state.action_to_string(seat, action) for action in actions)
-        legal = unique(names, actions)
+            told, legal = generic_state(text, seat, self.seats), unique(names, actions)
         return View((self.rules, Message("user", told)), legal, actions, dict(zip(legal, actions, strict=True)))
 
     def scores(self, totals: Sequence[float]) -> tuple[float, ...]:
@@ -233,6 +243,21 @@ def load(spec: Spec) -> Loaded:
     return _describe(spec, game, kind)
 
 
+def chance_outcomes(state: Any) -> list[tuple[int, float]]:
+    """(action, probability) at a chance node.
+
+    Where hearts is played without passing, the engine's first chance node forbids all directions of passing but still
+    lists them as outcomes; only what it allows may happen.
+    """
+    outcomes: list[tuple[int, float]] = state.chance_outcomes()
+    if state.move_number() == 0:
+        legal = set(state.legal_actions())
+        outcomes = [(action, p) for action, p in outcomes if action in legal]
+        total = sum(p for _, p in outcomes)
+        outcomes = [(action, p / total) for action, p in outcomes]
+    return outcomes
+
+
 def draw(outcomes: Sequence[tuple[int, float]], random: Random) -> int:
     """A chance outcome of (action, probability) pairs, by probability."""
     rest = random.random()
@@ -247,7 +272,7 @@ def _has_first_move(game: Any) -> bool:
     """Deal once and name the first legal actions: sizes that are out of range often load and fail only then."""
     state, random = game.new_initial_state(), Random(0)
     while state.is_chance_node():
-        state.apply_action(draw(state.chance_outcomes(), random))
+        state.apply_action(draw(chance_outcomes(state), random))
     seats = range(game.num_players()) if state.is_simultaneous_node() else [max(state.current_player(), 0)]
     return any([state.action_to_string(seat, a) for a in state.legal_actions(seat)] for seat in seats)
 

@@ -17,7 +17,8 @@ from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
 from ludora.evals.compare import Comparison, compare
 from ludora.evals.stats import mean_interval, wilson
-from ludora.players.base import Explicit, Player
+from ludora.players.base import Explicit, Player, check_plays
+from ludora.players.search import sees_hidden
 from ludora.rng import stream
 from ludora.rollout import Finished, Game, collect
 from ludora.types import Outcome, Spec, Stop, Task, Trajectory
@@ -81,6 +82,7 @@ class Evaluation:
 
     `rows` are the contenders in the order given (the first is the one in question, the second what it is
     compared with) and, where exact, the best response to `against`. `games` were played by each contender.
+    `sees_hidden` names the players that see what this game hides from their seat.
     """
 
     task: str
@@ -91,6 +93,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     comparison: Comparison | None = None
     version: int = VERSION
+    sees_hidden: tuple[str, ...] = ()
 
     @property
     def side_by_side(self) -> tuple[Row, ...]:
@@ -118,7 +121,8 @@ class Evaluation:
                 "evaluate again with this version of ludora",
             )
         try:
-            fields = {k: v for k, v in data.items() if k not in ("rows", "comparison")}
+            fields = {k: v for k, v in data.items() if k not in ("rows", "comparison", "sees_hidden")}
+            fields["sees_hidden"] = tuple(data.get("sees_hidden", ()))
             rows = tuple(
                 Row(**{**_numbers(row), "by_seat": tuple(SeatResult(**_numbers(seat)) for seat in row["by_seat"])})
                 for row in data["rows"]
@@ -188,13 +192,17 @@ def evaluate_players(
         exact: add expected values, exploitability and the best response.
 
     Raises:
-        InputError: `exact` is not possible, `games` is out of range, or two contenders share a name.
+        InputError: `exact` is not possible, `games` is out of range, two contenders share a name, or a player cannot
+            play this game.
         EnvBroken: the environment failed in every game.
     """
     names = [c.name for c in contenders]
     if len(set(names)) < max(1, len(names)):
         raise InputError(f"contenders must differ, got {', '.join(names) or 'none'}", "compare with another player")
     _check_games(games, exact)
+    players = [*contenders, *([against] if against else [])]
+    for player in players:
+        check_plays(player, spec)
     exact_part = exact_rows(contenders, spec, against) if exact else ()
     played = [_contend(c, spec, against, games, seed) for c in contenders] if games else []
     rows = [_measure(c.name, finished) for c, finished in zip(contenders, played, strict=False)]
@@ -207,6 +215,7 @@ def evaluate_players(
         unit=UNITS.get(spec.name, "points per game"),
         rows=_join(rows, exact_part),
         comparison=compare(*pair, seed=seed) if len(pair) == 2 else None,
+        sees_hidden=tuple(sorted({p.name for p in players if sees_hidden(p, spec)})),
     )
 
 

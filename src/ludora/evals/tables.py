@@ -99,6 +99,7 @@ def verdicts(evaluation: Evaluation) -> list[str]:
             f"Beating {evaluation.against} is not playing Nash: an opponent who knew how {first.player} plays would "
             f"win {first.exploitability:.2f} {evaluation.unit} from it; from a Nash player nobody wins anything."
         )
+    said += [f"{player}: sees hidden cards, which nobody at the table does." for player in evaluation.sees_hidden]
     if any(row.broken for row in evaluation.rows):
         said.append("Games whose environment broke were left out; they count for nobody.")
     return said

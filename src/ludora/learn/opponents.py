@@ -9,7 +9,7 @@ from torch import Tensor
 from ludora.envs.build import num_players
 from ludora.learn.learner import Learner
 from ludora.models.adapters import Adapter
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.players.build import fixed_player, player_spec, snapshots_of
 from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
@@ -33,6 +33,8 @@ class Opponents:
         self.players: dict[str, Player] = {
             str(s): fixed_player(str(s), studio) for s, _ in self.specs if s.name not in ("self", "snapshots")
         }
+        for player in self.players.values():
+            check_plays(player, spec)
         self.snapshots: dict[int, ModelPlayer] = {}
         self.magnet_update = -1
 

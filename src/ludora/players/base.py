@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from ludora.types import Move, Turn
+from ludora.types import Move, Spec, Turn
 
 
 @runtime_checkable
@@ -38,3 +38,14 @@ class Explicit(Player, Protocol):
         Raises:
             InputError: this player cannot play this game, or its choice depends on more than the turn.
         """
+
+
+def check_plays(player: Player, spec: Spec) -> None:
+    """Ask a player that knows beforehand what it can play; the others find out at their first turn.
+
+    Raises:
+        InputError: it cannot play this game.
+    """
+    check = getattr(player, "check", None)
+    if check:
+        check(spec)

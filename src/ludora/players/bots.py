@@ -1,4 +1,4 @@
-"""Players without a search or a model: uniform random, the first legal action, and scripts."""
+"""Players without a search or a model: uniform random, the first legal action, scripts, and a random share of moves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ludora.errors import InputError, nearest
-from ludora.players.base import Player
-from ludora.rng import uniform
+from ludora.grammar import parse
+from ludora.players.base import Explicit, Player, check_plays
+from ludora.rng import stream, uniform
 from ludora.types import Move, Spec, Turn
 
 
@@ -136,3 +137,58 @@ class ScriptedPlayer:
         if not callable(self._script):
             raise InputError(f"player {self.name} is a list of moves, not a policy", "give it a function of the turn")
         return [one_hot(turn, self._script(turn), self.name) for turn in turns]
+
+
+class Epsilon:
+    """Plays uniformly at random with probability `share`, and otherwise as another player does.
+
+    Which of the two is decided anew at every turn, from the turn's own stream.
+    """
+
+    def __init__(self, share: float, player: Player) -> None:
+        inner = parse(player.name)
+        self.name = str(Spec("epsilon", args=(share, inner if inner.args or inner.params else str(inner))))
+        self.sees_hidden = bool(getattr(player, "sees_hidden", False))
+        self._share, self._player, self._random = share, player, RandomPlayer()
+
+    def check(self, spec: Spec) -> None:
+        """As the other player's."""
+        check_plays(self._player, spec)
+
+    def act(self, turns: Sequence[Turn]) -> list[Move]:
+        at_random = [uniform(stream("epsilon", turn.seed)) < self._share for turn in turns]
+        rest = iter(self._player.act([turn for turn, random in zip(turns, at_random, strict=True) if not random]))
+        return [
+            self._random.act([turn])[0] if random else next(rest) for turn, random in zip(turns, at_random, strict=True)
+        ]
+
+
+class ExplicitEpsilon(Epsilon):
+    """The same where the other player's probabilities are known."""
+
+    _player: Explicit
+
+    def probabilities(self, turns: Sequence[Turn]) -> list[list[float]]:
+        return [
+            [self._share / len(row) + (1 - self._share) * p for p in row] for row in self._player.probabilities(turns)
+        ]
+
+
+def epsilon(share: float, player: Player) -> Player:
+    """`player` with this share of random moves; its probabilities are known where those of `player` are."""
+    return (ExplicitEpsilon if isinstance(player, Explicit) else Epsilon)(share, player)
+
+
+def epsilon_options(spec: Spec) -> tuple[float, str]:
+    """The share and the PLAYER string inside of `epsilon(0.2, mcts:weak)`.
+
+    Raises:
+        InputError: the share is not a number from 0 to 1, or there is not one player.
+    """
+    share = spec.args[0] if spec.args else None
+    hint = "write epsilon(SHARE, PLAYER), for example epsilon(0.2, mcts:weak)"
+    if len(spec.args) != 2 or spec.params or spec.variant:
+        raise InputError(f"player {spec} needs a share of random moves and one player", hint)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise InputError(f"player {spec}: the share of random moves must be from 0 to 1, not {share}", hint)
+    return float(share), str(spec.args[1])

@@ -21,6 +21,7 @@ PLAYERS: Mapping[str, str] = {
     "mcts": "Monte Carlo tree search; sees hidden cards; mcts:weak|medium|strong|origin or (simulations=, rollouts=)",
     "ismcts": "information-set MCTS: sees what its seat sees; (simulations=, rollouts=)",
     "nash": "near-Nash strategy by CFR+; small games only; (iterations=)",
+    "epsilon": "a share of random moves, else another player: epsilon(0.2, mcts:weak)",
     **snake.PLAYERS,
     "human": "you, at the terminal",
     "base": "the base model without an adapter",
@@ -48,6 +49,8 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
         bots.no_options(spec)
     elif spec.name == "snapshots":
         snapshots_of(spec)
+    elif spec.name == "epsilon":
+        player_spec(bots.epsilon_options(spec)[1])
     elif spec.name == "base":
         if spec != Spec("base"):
             raise InputError(f"{text!r}: base takes no options", "write base; --model chooses another model")
@@ -79,12 +82,14 @@ def build_player(text: str, settings: ModelSettings, say: Callable[[str], None])
         InputError: see `player_spec`; or the model or adapter cannot be loaded.
     """
     spec = player_spec(text)
-    if spec.name not in ("base", "adapter"):
-        return _scripted(spec)
-    from ludora.players.studio import studio  # torch and transformers: seconds, for those who need a model
 
-    opened = studio(ModelSettings(**{name: getattr(settings, name) for name in ModelSettings.model_fields}), say)
-    return opened.fixed(spec)
+    def fixed(named: Spec) -> Player:
+        from ludora.players.studio import studio  # torch and transformers: seconds, for those who need a model
+
+        chosen = ModelSettings(**{name: getattr(settings, name) for name in ModelSettings.model_fields})
+        return studio(chosen, say).fixed(named)
+
+    return _build(spec, fixed)
 
 
 def fixed_player(text: str, studio: Studio) -> Player:
@@ -93,8 +98,17 @@ def fixed_player(text: str, studio: Studio) -> Player:
     Raises:
         InputError: as `build_player`.
     """
-    spec = player_spec(text)
-    return studio.fixed(spec) if spec.name in ("base", "adapter") else _scripted(spec)
+    return _build(player_spec(text), studio.fixed)
+
+
+def _build(spec: Spec, fixed: Callable[[Spec], Player]) -> Player:
+    """The player of a checked spec; `fixed` makes those with a model, alone or inside another's options."""
+    if spec.name in ("base", "adapter"):
+        return fixed(spec)
+    if spec.name == "epsilon":
+        share, inner = bots.epsilon_options(spec)
+        return bots.epsilon(share, _build(player_spec(inner), fixed))
+    return _scripted(spec)
 
 
 def _scripted(spec: Spec) -> Player:

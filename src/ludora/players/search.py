@@ -6,7 +6,7 @@ of one batch run in threads, because the engine lets go of Python while it searc
 
 | strength      | simulations | rollouts | what it is for                                     |
 |---------------|-------------|----------|----------------------------------------------------|
-| `mcts:weak`   | 10          | 1        | a first opponent; the origin trained against it    |
+| `mcts:weak`   | 25          | 1        | a first opponent; the origin trained against 10    |
 | `mcts:medium` | 100         | 1        | the default; a few to 200 ms a move                |
 | `mcts:strong` | 1000        | 10       | evaluation; sees a tactic of several moves         |
 | `mcts:origin` | by game     | by game  | the origin's evaluation opponent, see `catalogue`  |
@@ -25,17 +25,19 @@ from typing import Any
 
 import pyspiel
 
+from ludora.envs.build import is_openspiel
 from ludora.envs.catalogue import BY_NAME
 from ludora.envs.openspiel import SpielHandle
-from ludora.envs.openspiel_games import draw, quiet
-from ludora.envs.openspiel_tree import Floats, compile_tree, solve
+from ludora.envs.openspiel_games import chance_outcomes, draw, load, quiet
+from ludora.envs.openspiel_tree import Floats, compile_tree, solve, why_not_exact
 from ludora.errors import InputError, nearest
 from ludora.players.base import Player
 from ludora.players.bots import legal_of, no_options, read_options
+from ludora.players.resample import resampler
 from ludora.rng import generator, uniform
 from ludora.types import Move, Spec, Turn
 
-STRENGTHS: dict[str, tuple[int, int]] = {"weak": (10, 1), "medium": (100, 1), "strong": (1000, 10)}
+STRENGTHS: dict[str, tuple[int, int]] = {"weak": (25, 1), "medium": (100, 1), "strong": (1000, 10)}
 _MEMORY_MB = 200  # of one search tree; the bot prunes it beyond that
 
 
@@ -46,8 +48,20 @@ def handle_of(turn: Turn, player: str) -> SpielHandle:
         InputError: the turn comes from an environment that is not an OpenSpiel game.
     """
     if not isinstance(turn.state, SpielHandle):
-        raise InputError(f"player {player} plays OpenSpiel games only", "choose random, a model or a human instead")
+        raise foreign(player)
     return turn.state
+
+
+def foreign(player: str) -> InputError:
+    """The refusal of environments that are no OpenSpiel games."""
+    return InputError(f"player {player} plays OpenSpiel games only", "choose random, a model or a human instead")
+
+
+def sees_hidden(player: Player, spec: Spec) -> bool:
+    """Whether the player sees what this game hides from its seat."""
+    if not getattr(player, "sees_hidden", False) or not is_openspiel(spec):
+        return False
+    return bool(load(spec).game.get_type().information == pyspiel.GameType.Information.IMPERFECT_INFORMATION)
 
 
 def build(spec: Spec) -> Player:
@@ -119,11 +133,20 @@ class MCTS:
         self._simulations, self._rollouts, self._seconds, self._uct = simulations, rollouts, seconds or 0.0, uct
         self._efforts: dict[Spec, Effort] = {}
 
+    def check(self, spec: Spec) -> None:
+        """Refuse a game before it begins.
+
+        Raises:
+            InputError: this player cannot play it.
+        """
+        if not is_openspiel(spec):
+            raise foreign(self.name)
+        if spec not in self._efforts:
+            self._efforts[spec] = self._effort(spec)
+
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         for turn in turns:
-            handle = handle_of(turn, self.name)
-            if handle.spec not in self._efforts:
-                self._efforts[handle.spec] = self._check(handle)
+            self.check(handle_of(turn, self.name).spec)
         with ThreadPoolExecutor(max(1, min(len(turns), os.cpu_count() or 1))) as pool:
             return list(pool.map(self._move, turns))
 
@@ -131,19 +154,15 @@ class MCTS:
         handle = handle_of(turn, self.name)
         # A state of its own: another thread may be searching the same one for another seat.
         action = self._search(handle.state.clone(), turn, self._efforts[handle.spec])
-        index = handle.actions.index(action)
+        index = handle.actions.index(handle.offered(action))
         return Move(legal_of(turn, self.name)[index], index=index)
 
-    def _check(self, handle: SpielHandle) -> Effort:
-        """How to search a game.
-
-        Raises:
-            InputError: the game cannot be searched by this player.
-        """
-        game = handle.live.get_game()
+    def _effort(self, spec: Spec) -> Effort:
+        """How to search a game; raises InputError if this player cannot."""
+        game = load(spec).game
         kind = game.get_type()
         if kind.dynamics != pyspiel.GameType.Dynamics.SEQUENTIAL:
-            hint = f"wrap it: turn_based_simultaneous_game(game={handle.spec})"
+            hint = f"wrap it: turn_based_simultaneous_game(game={spec})"
             raise InputError(f"{self.name} cannot play simultaneous moves", hint)
         if kind.reward_model != pyspiel.GameType.RewardModel.TERMINAL:
             raise InputError(f"{self.name} cannot play {kind.short_name}, which pays as it goes", "choose random")
@@ -183,27 +202,30 @@ class MCTS:
 class ISMCTS(MCTS):
     """Information-set MCTS: samples what its seat cannot see anew for every descent. Options as for `mcts`.
 
-    For games with hidden information whose engine can resample it (not liars_dice, not phantom_ttt). States,
-    and resampling are OpenSpiel's; the search is ours, because the engine's own bot breaks ties by memory
-    addresses: with equal seeds one move in ten differed. 100 simulations take 2 ms a move in leduc_poker.
+    For games whose hidden information can be resampled (see `resample`; nobody can for solitaire). The states are
+    OpenSpiel's; the search is ours, because the engine's own bot breaks ties by memory addresses: with equal seeds
+    one move in ten differed. 100 simulations take 2 ms a move in leduc_poker.
     """
 
     kind = "ismcts"
     strengths = tuple(STRENGTHS)  # the origin had no such opponent
     sees_hidden = False
 
-    def _check(self, handle: SpielHandle) -> Effort:
-        effort = super()._check(handle)
-        state = handle.state
-        if state.get_game().get_type().information != pyspiel.GameType.Information.IMPERFECT_INFORMATION:
-            hint = f"use mcts, which sees nothing hidden in {handle.spec}"
+    def _effort(self, spec: Spec) -> Effort:
+        effort = super()._effort(spec)
+        game = load(spec).game
+        if game.get_type().information != pyspiel.GameType.Information.IMPERFECT_INFORMATION:
+            hint = f"use mcts, which sees nothing hidden in {spec}"
             raise InputError(f"{self.name} is for games with hidden information", hint)
+        state, random = game.new_initial_state(), Random(0)
+        while state.is_chance_node():
+            state.apply_action(draw(chance_outcomes(state), random))
         try:
             with quiet():
-                state.resample_from_infostate(state.current_player(), Random(0).random)
+                resampler(state, state.current_player())(random)
         except pyspiel.SpielError as error:
-            hint = "use mcts (it sees hidden information)"
-            raise InputError(f"OpenSpiel cannot resample hidden information in {handle.spec}", hint) from error
+            hint = "use mcts (it sees hidden information)" if game.num_players() > 1 else "choose random"
+            raise InputError(f"nobody can resample hidden information in {spec}", hint) from error
         return effort
 
     def _search(self, state: Any, turn: Turn, effort: Effort) -> int:
@@ -211,10 +233,11 @@ class ISMCTS(MCTS):
         if len(actions) == 1:  # some games cannot be resampled where there is no choice
             return actions[0]
         tree = _InformationTree(state, effort, turn.seed)
+        resample = resampler(state, turn.seat)
         end = monotonic() + effort.seconds
         done = 0
         while monotonic() < end if effort.seconds else done < effort.simulations:
-            tree.descend(state.resample_from_infostate(turn.seat, tree.random.random))
+            tree.descend(resample(tree.random))
             done += 1
         return tree.best(actions)
 
@@ -246,8 +269,10 @@ class _InformationTree:
             elif (node := self._nodes.get(key := self._key(state))) is None:
                 self._nodes[key] = {}
                 returns = self._playouts(state)
+            elif not (legal := state.legal_actions()):
+                returns = state.returns()
             else:
-                action = self._choose(node, state.legal_actions())
+                action = self._choose(node, legal)
                 path.append((state.current_player(), node[action]))
                 state.apply_action(action)
         for seat, edge in path:
@@ -263,9 +288,10 @@ class _InformationTree:
             while not game.is_terminal():
                 if game.is_chance_node():
                     game.apply_action(draw(game.chance_outcomes(), self.random))
-                else:
-                    actions = game.legal_actions()
+                elif actions := game.legal_actions():
                     game.apply_action(actions[int(random() * len(actions))])
+                else:  # one in twenty deals of hearts that the engine resamples ends so: what is won by then counts
+                    break
             sums = [a + b for a, b in zip(sums, game.returns(), strict=True)]
         return [total / rollouts for total in sums]
 
@@ -310,6 +336,19 @@ class Nash:
         self._iterations = iterations
         self._policies: dict[Spec, dict[tuple[int, str], Floats]] = {}
 
+    def check(self, spec: Spec) -> None:
+        """Refuse a game before it begins.
+
+        Raises:
+            InputError: it is not a small two-player zero-sum game.
+        """
+        if not is_openspiel(spec):
+            raise foreign(self.name)
+        if error := why_not_exact(spec):
+            raise error
+        if not load(spec).zero_sum:
+            raise InputError(f"{spec} is not zero-sum", "nash solves two-player zero-sum games only")
+
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         moves = []
         for turn, probabilities in zip(turns, self.probabilities(turns), strict=True):
@@ -330,10 +369,8 @@ class Nash:
         return out
 
     def _solve(self, spec: Spec) -> dict[tuple[int, str], Floats]:
-        """Raises InputError if the game is not a small two-player zero-sum one."""
+        self.check(spec)
         tree = compile_tree(spec)
-        if not tree.zero_sum:
-            raise InputError(f"{spec} is not zero-sum", "nash solves two-player zero-sum games only")
         probs = solve(tree, self._iterations)
         rows = (probs[a:b] for a, b in zip(tree.first, tree.first[1:], strict=False))
         policy = {(int(seat), key): row for seat, key, row in zip(tree.seats, tree.keys, rows, strict=True)}
