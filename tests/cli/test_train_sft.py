@@ -64,7 +64,7 @@ def test_bad_lines_are_refused_by_number_or_skipped(here: Path, capsys: pytest.C
         "error: games.jsonl:41 cannot be used: messages is a number, not a list",
         "hint: mend it, or set bad_lines=skip",
     ]
-    assert list((here / "runs").iterdir()) == []  # nothing is left of a run that never began
+    assert not (here / "runs").exists()  # nothing is left of a run that never began
     summary = train(capsys, "imitation", *TINY, "data=games.jsonl", "bad_lines=skip", "steps=1")
     assert summary["skipped_lines"] == 1
     warned = [row["text"] for row in Run.read(here / "runs" / "imitation").rows("events.jsonl") if "text" in row]
