@@ -53,7 +53,7 @@ def run_info(path: Path) -> RunInfo:
         name=run.name,
         path=str(path),
         kind=str(config.get("kind", "")),
-        task=str(config.get("task", "")),
+        task=str(config.get("task") or config.get("data", "")),  # what it learns, or learns from
         model=str(config.get("model", "")),
         last_step=steps[-1] if steps else None,
         best_step=run.best,
