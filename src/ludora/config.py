@@ -18,10 +18,12 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ludora.errors import ConfigError, nearest
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings, SFTConfig, meets
+from ludora.fields import Settings, meets
+from ludora.settings import CONFIGS, ModelSettings, PPOConfig, SFTConfig
 
 __all__ = [
     "CONFIGS",
@@ -246,8 +248,10 @@ def _at(message: str, where: str) -> str:
 
 def _readable(cls: type[Settings], error: ErrorDetails, where: str) -> ConfigError:
     """One line that names key, value and what is allowed."""
-    key, given = str(error["loc"][0]), error["input"]
-    field = cls.model_fields[key]
+    key, field, given = *_place(cls, error["loc"]), error["input"]
+    if error["type"] == "extra_forbidden":  # in a table within the config; its own keys are checked before
+        known = [name for inner in _inner(field.annotation) for name in inner.model_fields]
+        return ConfigError(_at(f"unknown key {error['loc'][-1]!r} in {key}", where), nearest(str(error["loc"][-1]), known))
     value = repr(given) if len(repr(given)) <= 80 else repr(given)[:77] + "..."
     words = _words(field.annotation)
     misspelt = isinstance(given, str) and words and given not in (*words, "")
@@ -255,6 +259,24 @@ def _readable(cls: type[Settings], error: ErrorDetails, where: str) -> ConfigErr
     pattern = any(getattr(m, "pattern", None) for m in field.metadata)  # a pattern's own description reads better
     allowed = field.description if pattern else _allowed(field.annotation, field.metadata)
     return ConfigError(_at(f"{key} = {value} is not allowed", where) + f": {allowed}", hint)
+
+
+def _place(cls: type[Settings], loc: tuple[int | str, ...]) -> tuple[str, FieldInfo]:
+    """A place in a config as one would write it (`stages[0].threshold`), and the field that it is in."""
+    key = str(loc[0])
+    field = cls.model_fields[key]
+    inner = _inner(field.annotation)
+    if not inner or len(loc) < 2:
+        return key, field
+    if len(loc) < 3 or loc[2] not in inner[0].model_fields:
+        return f"{key}[{loc[1]}]", field
+    name, found = _place(inner[0], loc[2:])
+    return f"{key}[{loc[1]}].{name}", found
+
+
+def _inner(annotation: Any) -> list[type[Settings]]:
+    """The tables that a list of tables holds."""
+    return [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, Settings)]
 
 
 _PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -276,6 +298,8 @@ def _allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         case origin if origin in (Union, UnionType):
             return ", or ".join(_allowed(a) for a in arguments)
     bounds = [f"{say} {getattr(m, k):.12g}" for m in metadata for k, say in _BOUNDS if getattr(m, k, None) is not None]
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return f"a table with {', '.join(annotation.model_fields)}"
     return f"{_PLAIN[annotation]}{', ' if bounds else ''}{' and '.join(bounds)}"
 
 

@@ -16,7 +16,8 @@ from ludora.cli.main import app
 from ludora.config import _allowed, presets
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
 from ludora.players.build import PLAYERS
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings, shown
+from ludora.fields import shown
+from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 PART = re.compile(r"(<!-- made: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

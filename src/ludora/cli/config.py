@@ -10,7 +10,7 @@ from ludora.cli.common import Overrides, Shown, prints, table
 from ludora.cli.train import check_names
 
 if TYPE_CHECKING:
-    from ludora.settings import Settings
+    from ludora.fields import Settings
 
 app = typer.Typer(help="Show or check a config.", no_args_is_help=True)
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]

@@ -14,9 +14,10 @@ from ludora.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ludora.fields import Settings
     from ludora.runs.log import RunLog
     from ludora.runs.store import Run
-    from ludora.settings import PPOConfig, RunSettings, Settings, SFTConfig, TrainSettings
+    from ludora.settings import PPOConfig, RunSettings, SFTConfig, TrainSettings
 
 C = TypeVar("C", bound="TrainSettings")
 LATEST = "latest"
@@ -58,21 +59,27 @@ def sft(config: Config = None, overrides: Overrides = None, resume: Resume = Non
 
 
 def check_names(settings: Settings) -> str:
-    """The task of a config, in its canonical form, once it and the opponents are known to be ones there can be.
+    """The games of a config, in their canonical form, once they and the opponents are known to be ones there can be.
 
     Of sft, the task may be that of the data (empty) or `none`.
 
     Raises:
         InputError: one of them cannot.
     """
-    from ludora.envs.build import task_spec
-    from ludora.players.build import player_spec
+    from ludora.envs.build import num_players, task_spec
+    from ludora.learn.curriculum import stages
+    from ludora.players.build import check_opponent, player_spec
     from ludora.settings import PPOConfig, SFTConfig
 
     if isinstance(settings, PPOConfig):
-        for player in settings.opponents:
+        for player in settings.opponents:  # also where every stage has its own
             player_spec(player, training=True)
-        return str(task_spec(settings.task))
+        found = stages(settings)
+        for stage in found:
+            for source in stage.games:
+                for player in stage.opponents if num_players(source.example) > 1 else ():
+                    check_opponent(player, source.example)
+        return ", ".join(dict.fromkeys(source.game for stage in found for source in stage.games))
     if isinstance(settings, SFTConfig):
         player_spec(settings.opponent)
         return settings.task if settings.task in ("", "none") else str(task_spec(settings.task))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
 from ludora.players import bots, human, search, snake
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.settings import ModelSettings
 from ludora.types import Spec
 
@@ -60,6 +60,19 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
     else:
         _scripted(spec)
     return spec
+
+
+def check_opponent(text: str, spec: Spec) -> None:
+    """Refuse an opponent that cannot play a game, as far as that can be told without opening a model.
+
+    Raises:
+        InputError: as `player_spec`; or it cannot play this game.
+    """
+    named = player_spec(text, training=True)
+    while named.name == "epsilon":
+        named = player_spec(bots.epsilon_options(named)[1])
+    if named.name not in ("self", "snapshots", "base", "adapter"):
+        check_plays(_scripted(named), spec)
 
 
 def snapshots_of(spec: Spec) -> int:
