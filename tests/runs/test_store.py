@@ -181,6 +181,18 @@ def test_resume_passes_over_damage(run: Run) -> None:
     assert [row["step"] for row in run.rows("metrics.jsonl")] == [1]
 
 
+def test_only_a_saved_step_can_be_the_best(run: Run) -> None:
+    run.save_checkpoint(1, FILES)
+    for step in (None, 2):  # nothing was measured yet; the disk was full
+        run.mark_best(step)
+        assert run.best is None
+    run.mark_best(1)
+    written = (run.path / "best").stat().st_ino
+    for step in (1, None, 2):  # known already; not to be had
+        run.mark_best(step)
+        assert run.best == 1 and (run.path / "best").stat().st_ino == written
+
+
 def test_prune_keeps_the_newest_and_the_best(run: Run) -> None:
     for step in range(6):
         run.save_checkpoint(step, {"state.json": b""})

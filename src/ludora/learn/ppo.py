@@ -6,7 +6,6 @@ the learner's tensors and a handful of numbers give every later bit.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from ludora.learn.conclude import conclude
 from ludora.learn.credit import Decision, assign
 from ludora.learn.learner import Learner
 from ludora.learn.opponents import Opponents
-from ludora.models.checkpoint import pack_tensors, unpack_tensors
+from ludora.models.checkpoint import pack, unpack
 from ludora.models.engine import Counters
 from ludora.models.policy import Answer, Query
 from ludora.players.studio import Studio
@@ -265,10 +264,8 @@ def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> Non
     keys, caches = _kept(learner, opponents)
     tensors = learner.tensors() | opponents.tensors(learner) | {"caches": caches}
     state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state(), "caches": keys}
-    files = {f"{name}.safetensors": pack_tensors(values) for name, values in tensors.items() if values}
-    files["state.json"] = json.dumps(state, sort_keys=True).encode()
-    run.save_checkpoint(at.update, files)
-    _mark(run, at)
+    run.save_checkpoint(at.update, pack(tensors, state))
+    run.mark_best(at.best_update)
     run.prune(learner.config.keep)
 
 
@@ -287,30 +284,19 @@ def _kept(learner: Learner, opponents: Opponents) -> tuple[dict[str, Any], dict[
     return learner.policy.cached(learner.reference)
 
 
-def _mark(run: Run, at: Progress) -> None:
-    """Mark the best checkpoint, also where a kill came between its saving and its marking."""
-    if at.best_update is not None and run.best != at.best_update and at.best_update in run.steps:
-        run.mark_best(at.best_update)
-
-
 def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, log: RunLog) -> Progress:
     """The state of the newest sound checkpoint (or of the one asked for); a new start if there is none."""
     found = run.resume(step)
     if found is None:
         return Progress()
-    state = json.loads(found.files["state.json"])
-    tensors = {
-        name.removesuffix(".safetensors"): unpack_tensors(data)
-        for name, data in found.files.items()
-        if name != "state.json"
-    }
+    tensors, state = unpack(found.files)
     learner.load_tensors(tensors)
     learner.load_state(state["learner"])
     opponents.load(state["opponents"], tensors, learner)
     learner.policy.restore_cached(state["caches"], tensors.get("caches", {}), learner.reference)
     log.say(f"resumed from update {found.step}")
     at = Progress(**state["progress"])
-    _mark(run, at)
+    run.mark_best(at.best_update)
     return at
 
 
@@ -332,7 +318,7 @@ def _finish(
     if not reason:
         return summary
     if at.best_update not in (None, at.update):
-        files = run.load_checkpoint(at.best_update).files
-        learner.adapter.load_tensors(unpack_tensors(files["adapter.safetensors"]))
+        tensors, _ = unpack(run.load_checkpoint(at.best_update).files)
+        learner.adapter.load_tensors(tensors["adapter"])
     ending = conclude(run, studio, learner, opponents.spec, opponents.fixed(), learner.config.evaluate_games)
     return summary | {"adapter": str(run.adapter), "report": ending.report, "evaluation": ending.evaluation.to_json()}

@@ -335,9 +335,14 @@ class Run:
             return None
         return int(text) if text.isdigit() else None
 
-    def mark_best(self, step: int) -> None:
-        """Remember which checkpoint is the best; `prune` keeps it."""
-        self.write_bytes("best", f"{step}\n".encode())
+    def mark_best(self, step: int | None) -> None:
+        """Remember which checkpoint is the best, if it was saved; `prune` keeps it.
+
+        To be called after every save and resume: a full disk may have left it out, or a kill come before the mark.
+        """
+        self._writable()
+        if step is not None and step != self.best and step in self.steps:
+            self.write_bytes("best", f"{step}\n".encode())
 
     def prune(self, keep: int, best: int | None = None, also: Collection[int] = ()) -> None:
         """Delete all checkpoints but the newest `keep`, the `best` (by default the marked one) and those in `also`."""
