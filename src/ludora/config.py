@@ -250,8 +250,8 @@ def _readable(cls: type[Settings], error: ErrorDetails, where: str) -> ConfigErr
     """One line that names key, value and what is allowed."""
     key, field, given = *_place(cls, error["loc"]), error["input"]
     if error["type"] == "extra_forbidden":  # in a table within the config; its own keys are checked before
-        known = [name for inner in _inner(field.annotation) for name in inner.model_fields]
-        return ConfigError(_at(f"unknown key {error['loc'][-1]!r} in {key}", where), nearest(str(error["loc"][-1]), known))
+        known, name = [n for inner in _inner(field.annotation) for n in inner.model_fields], str(error["loc"][-1])
+        return ConfigError(_at(f"unknown key {name!r} in {key}", where), nearest(name, known))
     value = repr(given) if len(repr(given)) <= 80 else repr(given)[:77] + "..."
     words = _words(field.annotation)
     misspelt = isinstance(given, str) and words and given not in (*words, "")

@@ -1,7 +1,8 @@
 """What every command can be told: one flat, frozen model per command, strict about keys and ranges.
 
 Here are the fields, what they may be, and which of them need one another; what all configs share is in
-`ludora.fields`, reading files and `key=value` overrides in `ludora.config`. A value that could not be honoured is refused, never ignored.
+`ludora.fields`, reading files and `key=value` overrides in `ludora.config`. A value that could not be
+honoured is refused, never ignored.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ludora.fields import (
     weighted,
 )
 from ludora.grammar import parse
+
 
 class ModelSettings(Settings):
     """Which language model, on what machine, and how it acts."""
@@ -148,8 +150,12 @@ class PPOConfig(TrainSettings):
         "curriculum: tables with name, task, opponent and threshold, played one after the other", ()
     )
     window: AtLeastOne = about("results that must be in before a stage can end", 100)
-    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = about("success rate that ends a stage with none of its own", 0.7)
-    sampler: Literal["uniform", "progress"] = about("which game is drawn: any alike, or where scores move most", "uniform")
+    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = about(
+        "success rate that ends a stage with none of its own", 0.7
+    )
+    sampler: Literal["uniform", "progress"] = about(
+        "which game is drawn: any alike, or where scores move most", "uniform"
+    )
     replay: Share = about("share of the games that are tasks lost before, dealt again", 0.0)
     replay_size: AtLeastOne = about("tasks kept for that", 1000)
     replay_decay: Annotated[float, Field(gt=0.0, le=1.0)] = about("of a kept task's weight, per update", 0.98)
@@ -245,9 +251,11 @@ class PPOConfig(TrainSettings):
         if len(set(names)) < len(names):
             raise ConfigError(f"two stages are called {max(names, key=names.count)!r}", "a name tells them apart")
         for key in ("task", "opponent"):
-            if self.stages and all(getattr(stage, key) for stage in self.stages) and key in self.model_fields_set:
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.stages and all(getattr(stage, key) for stage in self.stages):
                 raise ConfigError(f"{key} has no effect: every stage names its own", f"leave {key} out, or in a stage")
-        if self.threshold != type(self).model_fields["threshold"].default and all(s.threshold for s in self.stages[:-1]):
+        given = self.threshold != type(self).model_fields["threshold"].default
+        if given and all(stage.threshold for stage in self.stages[:-1]):
             raise ConfigError("threshold has no effect: every stage that can end names its own", "leave it out")
         for stage in self.stages[:-1]:
             if not {parse(player).name for player in stage.opponents or self.opponents} - {"self"}:

@@ -66,19 +66,16 @@ def check_names(settings: Settings) -> str:
     Raises:
         InputError: one of them cannot.
     """
-    from ludora.envs.build import num_players, task_spec
+    from ludora.envs.build import task_spec
     from ludora.learn.curriculum import stages
-    from ludora.players.build import check_opponent, player_spec
+    from ludora.players.build import check_opponents, player_spec
     from ludora.settings import PPOConfig, SFTConfig
 
     if isinstance(settings, PPOConfig):
         for player in settings.opponents:  # also where every stage has its own
             player_spec(player, training=True)
         found = stages(settings)
-        for stage in found:
-            for source in stage.games:
-                for player in stage.opponents if num_players(source.example) > 1 else ():
-                    check_opponent(player, source.example)
+        check_opponents(found)
         return ", ".join(dict.fromkeys(source.game for stage in found for source in stage.games))
     if isinstance(settings, SFTConfig):
         player_spec(settings.opponent)

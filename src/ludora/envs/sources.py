@@ -56,13 +56,13 @@ def sources(text: str) -> tuple[tuple[Source, float], ...]:
     blocks = range(first // BLOCK, last // BLOCK + 1)
     if len(blocks) > MOST_BLOCKS:
         raise InputError(f"{text} spans {len(blocks)} games", f"a range spans {MOST_BLOCKS} at most")
-    found = []
+    games = []
     for block in blocks:
         decode(block * BLOCK, wrap=wrap)  # past the catalogue, refused
         low, high = max(first, block * BLOCK), min(last, (block + 1) * BLOCK - 1)
         name = CATALOGUE[block % len(CATALOGUE)].name
-        found.append((Source(name, None, low, high), (high - low + 1) / (last - first + 1)))
-    return tuple(found)
+        games.append((Source(name, None, low, high), (high - low + 1) / (last - first + 1)))
+    return tuple(games)
 
 
 def _range(spec: Spec) -> tuple[int, int, bool]:

@@ -47,6 +47,18 @@ class Advance:
     now: Stage
     success: float
 
+    def to_json(self) -> dict[str, Any]:
+        """For `events.jsonl`."""
+        return {
+            "stage": self.now.name,
+            "number": self.number,
+            "of": self.of,
+            "opponent": ", ".join(self.now.opponents),
+            "games": [source.game for source in self.now.games],
+            "left": self.before.name,
+            "success": self.success,
+        }
+
     @property
     def sentence(self) -> str:
         """The announcement."""
@@ -121,8 +133,7 @@ class Curriculum:
             gains = [share * self.progress(source.game) for source, share in self.stage.games.items()]
             if (total := math.fsum(gains)) > 0:
                 weights = [
-                    EXPLORE * weight + (1 - EXPLORE) * gain / total
-                    for weight, gain in zip(weights, gains, strict=True)
+                    EXPLORE * weight + (1 - EXPLORE) * gain / total for weight, gain in zip(weights, gains, strict=True)
                 ]
         if self.config.tokens_per_update:
             weights = [w / self._cost(source.example) for w, source in zip(weights, games, strict=True)]

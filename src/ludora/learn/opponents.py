@@ -27,9 +27,8 @@ Mixture = Mapping[str, float]  # PLAYER -> weight
 class Opponents:
     """The opponents of a run, with the snapshots of the learner they need.
 
-    A snapshot is one more adapter of the pack, so that a batch holds its turns beside the learner's. `snapshots(last=K)`
-    plays one of the last K; until the first is taken it is the learner itself. The magnet is a snapshot too: the self
-    that self-play is held near to.
+    A snapshot is one more adapter of the pack. `snapshots(last=K)` plays one of the last K; until the first is taken it
+    is the learner itself. The magnet is a snapshot too: the self that self-play is held near to.
     """
 
     def __init__(self, config: PPOConfig, mixtures: Collection[Mixture], studio: Studio, learner: ModelPlayer) -> None:
@@ -100,7 +99,7 @@ class Opponents:
         return Game(Task(task.env, task.seed, task.seat, tuple(o.name for o in others)), sitting, attempt)
 
     def named(self, name: str) -> Player:
-        """The concrete opponent that a task names: the learner, a snapshot that was kept, or one that does not change."""
+        """The opponent that a task names: the learner, a snapshot that was kept, or one that never changes."""
         spec = parse(name)
         if spec.name == "snapshot":
             return self.snapshots[spec.get("step")]

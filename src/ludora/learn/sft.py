@@ -18,7 +18,7 @@ from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
 from ludora.learn import maths
-from ludora.learn.conclude import conclude
+from ludora.learn.conclude import Ground, conclude
 from ludora.learn.lessons import Lesson, Lessons, prepare
 from ludora.learn.pupil import Pupil, chunks
 from ludora.learn.sums import Sums
@@ -307,5 +307,6 @@ def _finish(run: Run, config: SFTConfig, it: Setup, at: Progress, log: RunLog, r
         run.write_adapter(adapter_files(it.pupil.adapter, it.studio.base))
         return summary | {"report": str(write_report(run.path))}
     opponent = _opponent(config, it)
-    ending = conclude(run, it.studio, it.pupil, it.spec, [(opponent, 1.0)] if opponent else [], config.evaluate_games)
-    return summary | {"report": ending.report, "evaluation": ending.evaluation.to_json()}
+    ground = Ground("", it.spec, [(opponent, 1.0)] if opponent else [])
+    ending = conclude(run, it.studio, it.pupil, [ground], config.evaluate_games)
+    return summary | ending.summary | {"report": ending.report}
