@@ -15,8 +15,8 @@ import typer
 from ludora.cli.main import app
 from ludora.config import _allowed, presets
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
-from ludora.players.build import PLAYERS
 from ludora.fields import shown
+from ludora.players.build import PLAYERS
 from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings
 
 DOCS = Path(__file__).parents[2] / "docs"

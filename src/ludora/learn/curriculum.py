@@ -76,9 +76,14 @@ def stages(config: PPOConfig) -> tuple[Stage, ...]:
         ConfigError: learning progress has only one game to choose from.
     """
     found = tuple(
-        Stage(given.name, _games(given.tasks or config.tasks), given.opponents or config.opponents, given.threshold)
+        Stage(
+            given.name,
+            _games(given.tasks or config.tasks),
+            given.opponents or config.opponents,
+            given.threshold or config.threshold,
+        )
         for given in config.stages
-    ) or (Stage("all", _games(config.tasks), config.opponents, 0.0),)
+    ) or (Stage("all", _games(config.tasks), config.opponents, config.threshold),)
     if config.sampler == "progress" and all(len(stage.games) == 1 for stage in found):
         raise ConfigError("sampler = progress has no effect with one game", "name several tasks, or leave it out")
     return found
