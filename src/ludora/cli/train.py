@@ -103,7 +103,7 @@ def train_sft(settings: SFTConfig, run: Run, step: int | None) -> Shown:
     from ludora.learn.sft import SHOWN, train
     from ludora.runs.log import RunLog
 
-    with RunLog(run, settings.trackers, minutes=settings.minutes, shown=SHOWN, unit="step") as log:
+    with RunLog(run, settings.trackers, minutes=settings.minutes, shown=SHOWN) as log:
         return _trained("sft", log, lambda stop: train(settings, run, log, step=step, stop=stop))
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from string import Template
 
 from ludora import __version__
+from ludora.evals.campaign import Part, parts
 from ludora.evals.plots import Point, Reference, Series, chart, minus
 from ludora.evals.replay import Decision, ReplayedGame
 from ludora.evals.story import Headline, Story, flat
@@ -21,6 +22,11 @@ CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...]
     (("nash_conv",), "NashConv", "0 = nobody can win anything from it", None),
     (("exploitability",), "Exploitability", "what a best response wins from it", None),
     (("evaluation_win_rate",), "Evaluation games won", "share, same deals each time", (0.0, 1.0)),
+    (("window_success",), "Won in the stage's window", "share; a stage ends at its threshold", (0.0, 1.0)),
+    (("stage",), "Stage", "of the curriculum", None),
+    (("replay_size",), "Failures kept", "tasks", None),
+    (("replay_success",), "Replays won", "share of the failures dealt again", (0.0, 1.0)),
+    (("return_spread",), "Spread of the returns", "within a game and seat; 0 teaches nothing", None),
     (("move_accuracy", "scored_accuracy"), "Expert's move found", "as it acts, by score", (0.0, 1.0)),
     (("accuracy",), "Expert's move likeliest", "share of the steps' examples", (0.0, 1.0)),
     (("parse_rate",), "Answers that can be read", "share, at the first attempt", (0.0, 1.0)),
@@ -38,6 +44,13 @@ CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...]
     (("examples_per_second",), "Examples per second", "", None),
     (("learning_rate",), "Learning rate", "", None),
 )
+# metrics of one game among several, drawn for each of them
+WORDS = {
+    "evaluation_win_rate": "Evaluation games won",
+    "expected_value": "Expected value, exact",
+    "nash_conv": "NashConv, exact",
+}
+PER_GAME = tuple(f"{name}/" for name in WORDS)
 
 
 def page(story: Story) -> str:
@@ -47,6 +60,7 @@ def page(story: Story) -> str:
         _headline(story),
         _learning(story),
         _table(story),
+        *(_part(part) for part in parts(story)),
         _games(story),
         _curves(story),
         _config(story),
@@ -197,6 +211,18 @@ def _table(story: Story) -> str:
     )
 
 
+def _part(part: Part) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in part.head)
+    body = []
+    for first, *rest in part.rows:
+        kind = "part" if first.startswith(" ") else ""
+        cells = "".join(f"<td>{_cell(cell)}</td>" for cell in rest)
+        body.append(f'<tr class="{kind}"><th scope="row">{escape(first.strip())}</th>{cells}</tr>')
+    table = f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    hint = f'<p class="hint">{escape(part.hint)}</p>' if part.hint else ""
+    return _section(part.title, hint, f'<div class="scroll card">{table}</div>')
+
+
 def _cell(text: str) -> str:
     """A figure, with its interval on a line of its own."""
     figure, bracket, ends = minus(escape(text)).partition(" (")
@@ -273,8 +299,12 @@ def _curves(story: Story) -> str:
         for keys, name, hint, bounds in CURVES
         if not (keys == ("nash_conv",) and story.by_nash_conv)  # the learning section has it, larger
     ]
-    known = {"step", "time", "return", "expected_value", "evaluation_return", "loss", "eval_loss"}
-    known |= {k for keys, *_ in CURVES for k in keys}
+    keys = sorted({k for line in story.metrics for k in line if k.startswith(PER_GAME)})
+    main += [
+        _curve(WORDS[k.partition("/")[0]], k.partition("/")[2], [(k, story.series(k))], None, story.unit) for k in keys
+    ]
+    known = set(keys) | {"step", "time", "return", "expected_value", "evaluation_return", "loss", "eval_loss"}
+    known |= {k for names, *_ in CURVES for k in names}
     others = sorted({k for line in story.metrics for k in line} - known)
     more = [_curve(k, "", [(k, story.series(k))], None, story.unit) for k in others]
     folded = f"<details><summary>All other metrics</summary>{_grid(more)}</details>" if any(more) else ""

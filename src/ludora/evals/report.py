@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ludora.evals import campaign
 from ludora.evals.page import page
 from ludora.evals.replay import as_text
 from ludora.evals.story import Story, flat, read_story
@@ -44,7 +45,7 @@ def _write(path: Path, text: str) -> Path:
 def markdown(story: Story) -> str:
     """The same story as plain Markdown."""
     parts = [f"# {_inline(story.title)}", _inline(story.summary)]
-    parts += _evaluation(story) + _curve(story) + _games(story)
+    parts += _evaluation(story) + _campaign(story) + _curve(story) + _games(story)
     parts += ["## Settings", _table(("setting", "value"), flat(story.config))] if story.config else []
     parts += ["## Do it again", _fenced("\n".join(story.commands))] if story.commands else []
     if story.problems:
@@ -59,6 +60,12 @@ def _evaluation(story: Story) -> list[str]:
     head = ("", *(heading(row.player) for row in e.side_by_side))
     rows = [(line.label.strip(), *line.cells) for line in measures(e)]
     return ["## Before and after", f"{_inline(title(e))}.", _table(head, rows), *map(_inline, verdicts(e))]
+
+
+def _campaign(story: Story) -> list[str]:
+    return [
+        text for part in campaign.parts(story) for text in (f"## {part.title}", part.hint, _table(part.head, part.rows))
+    ]
 
 
 def _curve(story: Story) -> list[str]:

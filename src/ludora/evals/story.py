@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ludora.errors import InputError
 from ludora.evals.evaluate import BEST, Evaluation, Row
 from ludora.evals.replay import ReplayedGame
+from ludora.evals.stages import ALL, StageRow, from_json
 
 T = TypeVar("T")
 FILES = ("config.json", "metrics.jsonl", "events.jsonl", "evaluation.json", "replays.json")
@@ -46,6 +47,7 @@ class Story:
     events: list[dict[str, Any]] = field(default_factory=list)
     evaluation: Evaluation | None = None
     replays: list[ReplayedGame] = field(default_factory=list)
+    stages: list[StageRow] = field(default_factory=list)  # of a run of several games or stages
     adapter: dict[str, Any] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -69,6 +71,8 @@ class Story:
 
     @property
     def task(self) -> str:
+        if len(games := list(dict.fromkeys(row.game for row in self.stages if row.game != ALL))) > 1:
+            return ", ".join(games[:-1]) + f" and {games[-1]}" if len(games) < 6 else f"{len(games)} games"
         named = self.setting("task")
         played = self.setting("game") or (self.evaluation.task if self.evaluation else "")  # sft takes it from the data
         return named if named not in ("", "none") else played
@@ -95,6 +99,8 @@ class Story:
         """The PLAYER trained against, or the mixture in words."""
         if self.kind == "sft":
             return ""  # examples are learnt, nobody is played against
+        if stages := self.config.get("stages"):
+            return f"{len(stages)} stages of opponents"
         given = self.config.get("opponent")
         if isinstance(given, dict):
             return ", ".join(f"{player} (weight {weight})" for player, weight in given.items())
@@ -158,6 +164,10 @@ class Story:
         before, after = self.contenders
         if after is None or self.evaluation is None:
             return self._held_out
+        if self.stages:
+            last = [row for row in self.stages if row.stage == self.stages[0].stage][-1]  # of all its games
+            label = f"Games won against {last.opponent}, share" if last.opponent else "Games won, share"
+            return Headline(label, last.base_success, last.success, 1.0)
         unit = self.evaluation.unit
         if self.by_nash_conv and after.nash_conv is not None:
             return Headline("NashConv (0 = unbeatable)", before.nash_conv if before else None, after.nash_conv, 0.0)
@@ -200,8 +210,8 @@ class Story:
             against = f" --against {shlex.quote(e.against)}" if e.against else ""
             other = f" --compare {shlex.quote(before.player)}" if before else ""
             found.append(f"ludora evaluate {adapter} {shlex.quote(e.task)}{against}{other}{games}{exact}")
-        if self.task:
-            found.append(f"ludora play {shlex.quote(self.task)} --against {adapter}")
+        if task := self.evaluation.task if self.stages and self.evaluation else self.task:
+            found.append(f"ludora play {shlex.quote(task)} --against {adapter}")
         return found
 
 
@@ -219,6 +229,8 @@ def read_story(path: Path) -> Story:
     story.events = _part(story, "events.jsonl", lambda text: _lines(story, "events.jsonl", text)) or []
     story.evaluation = _part(story, "evaluation.json", lambda text: Evaluation.from_json(_object(text)))
     story.replays = _part(story, "replays.json", _games) or []
+    if (path / "stages.json").exists():
+        story.stages = _part(story, "stages.json", lambda text: from_json(json.loads(text))) or []
     story.adapter = _adapter(path / "adapter")
     for name in ("evaluation.json", "replays.json") if story.plays_nothing else ():
         story.problems.pop(name, None)

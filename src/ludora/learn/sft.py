@@ -34,7 +34,13 @@ from ludora.runs.store import Run
 from ludora.settings import SFTConfig
 from ludora.types import Spec
 
-SHOWN = ("loss", "accuracy", "eval_loss", "move_accuracy", "parse_rate")  # beside the progress bar
+SHOWN = {  # metric -> what it is called on the terminal
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "eval_loss": "Held-out loss",
+    "move_accuracy": "Moves found",
+    "parse_rate": "Readable",
+}
 
 
 @dataclass(slots=True)
