@@ -1,8 +1,8 @@
 """Configs from presets, files and `key=value` overrides; every mistake is one line that names the key.
 
-A source is a preset's name or a TOML, YAML or JSON file. `preset = "NAME"` in a file means: that preset, with the
-file's keys over it. `kind = "ppo"` says which command a file is for. A preset's value that has no effect beside what
-the user gave steps aside; the user's own is refused.
+A source is a preset's name, a TOML, YAML or JSON file, or files in the keys of `ludora.seedfiles`. `preset = "NAME"`
+in a file means: that preset, with the file's keys over it. `kind = "ppo"` says which command a file is for. A preset's
+value that has no effect beside what the user gave steps aside; the user's own is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from ludora import seedfiles
 from ludora.errors import ConfigError, nearest
 from ludora.fields import Settings, meets
 from ludora.settings import CONFIGS, ModelSettings, PPOConfig, SFTConfig
@@ -159,6 +160,8 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     known = presets()
     if source in known:
         path, where = known[source][0], f"preset {source}"
+    elif any((Path(source) / name).is_file() for name in seedfiles.FILES):
+        return _seeds(Path(source))
     elif source.endswith(SUFFIXES):
         path, where = Path(source), source
     else:
@@ -169,6 +172,8 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     if source in seen:
         raise ConfigError(f"{where} extends itself: {' -> '.join((*seen, source))}", "remove one preset = line")
     values = _read(path, where)
+    if seedfiles.is_theirs(values):
+        values = seedfiles.translate(values, where)
     base = values.pop("preset", None)
     own = frozenset(values) if source not in known else frozenset()
     if base is None:
@@ -176,6 +181,16 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     if not isinstance(base, str) or base not in known:
         raise ConfigError(f"{where}: no preset is called {base!r}", nearest(str(base), known))
     return {**_source(base, (*seen, source))[0], **values}, where, own
+
+
+def _seeds(folder: Path) -> tuple[dict[str, Any], str, frozenset[str]]:
+    """A folder with the files of the documents this program grew from, as one config."""
+    values: dict[str, Any] = {}
+    for path in (folder / name for name in seedfiles.FILES):
+        if path.is_file():
+            values |= _read(path, str(path))
+    found = seedfiles.translate(values, str(folder))
+    return found, str(folder), frozenset(found)
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
