@@ -62,7 +62,6 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "sampler": (GAMES, "progress"),
     "replay": (REPLAY, 1.0),
     "replay_size": (REPLAY, 1),
-    "replay_decay": (REPLAY | {"replay_decay": 1.0, "games_per_update": 60}, 1e-9),
     "max_turns": ({}, 1),
     "max_tokens": ({}, 1),
     "tokens_per_update": (GAMES, 900),
@@ -116,6 +115,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
 
 # field -> the test that shows what it does
 ELSEWHERE = {
+    "replay_decay": "learn/test_replay.py::test_age_takes_weight_away",
     "device": "models/test_load.py::test_dtype_and_device_by_name",
     "gradient_checkpointing": "models/test_engine.py::test_recomputed_activations_give_the_same_gradients",
     "trust_remote_code": "models/test_load.py::test_a_models_own_code_runs_only_where_the_user_says_so",
