@@ -58,6 +58,16 @@ def build(spec: Spec) -> Player:
     return Noisy(str(spec), SnakePlayer(name, EXPERTS[name]), noise)
 
 
+def check_snake(spec: Spec, player: str) -> None:
+    """Refuse every game but Snake.
+
+    Raises:
+        InputError: it is another one.
+    """
+    if spec.name != "snake":
+        raise _snake_only(player)
+
+
 def position_of(turn: Turn, player: str) -> Position:
     """The position behind a turn.
 
@@ -65,8 +75,12 @@ def position_of(turn: Turn, player: str) -> Position:
         InputError: the turn is not one of Snake.
     """
     if not isinstance(turn.state, Position):
-        raise InputError(f"player {player} plays snake only", "choose random, a search player, a model or a human")
+        raise _snake_only(player)
     return turn.state
+
+
+def _snake_only(player: str) -> InputError:
+    return InputError(f"player {player} plays snake only", "choose random, a search player, a model or a human")
 
 
 class SnakePlayer:
@@ -75,6 +89,14 @@ class SnakePlayer:
     def __init__(self, name: str, choose: Callable[[Position], Choice]) -> None:
         self.name = name
         self._choose = choose
+
+    def check(self, spec: Spec) -> None:
+        """Whether it can play this game.
+
+        Raises:
+            InputError: it is not Snake.
+        """
+        check_snake(spec, self.name)
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         moves = []
@@ -98,6 +120,10 @@ class Noisy:
     def __init__(self, name: str, expert: Player, noise: float) -> None:
         self.name = name
         self._expert, self._noise = expert, noise
+
+    def check(self, spec: Spec) -> None:
+        """As the expert's."""
+        check_snake(spec, self.name)
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         return [self._err(turn, move) for turn, move in zip(turns, self._expert.act(turns), strict=True)]
