@@ -68,6 +68,8 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         (["play", "kuhn_poker", "--seat", "2"], "there is no seat 2 in kuhn_poker", "seats are 0 to 1"),
         (["play", "kuhn_poker", "--delay", "1"], "--delay has no effect without --watch", "add --watch PLAYER"),
         (["evaluate", "bfs", "kuhn_poker"], "player bfs plays snake only", "choose random"),
+        (["evaluate", "random", "hex", "--against", "astar"], "player astar plays snake only", "choose random"),
+        (["play", "kuhn_poker", "--against", "bfs"], "player bfs plays snake only", "choose random"),
         (["play", "snake(sise=4)"], "snake has no option 'sise'", "did you mean 'size'?"),
         (["play", "snake", "--watch", "bfs:fast"], "no player of snake is called 'bfs:fast'", "did you mean 'bfs"),
         (["data", "snake", "out", "--expert", "mcts"], "no player of snake is called 'mcts'", "known: astar, bfs"),
@@ -176,7 +178,21 @@ def test_config_show_reads_back(tmp_path: Path) -> None:
 
 
 def test_config_check(tmp_path: Path) -> None:
-    assert ludora("config", "check", "imitation", cwd=tmp_path).stdout == "ok: sft config\n"
+    (tmp_path / "games.jsonl").touch()
+    for words, ending in (
+        ([], "games of the data's task"),
+        (["task=none"], "no games"),
+        (["task=200000042"], "leduc_poker"),
+    ):
+        done = ludora("config", "check", "imitation", "data=games.jsonl", *words, cwd=tmp_path)
+        assert done.stdout == f"ok: sft config, at the end {ending}\n"
+    for words, message in (
+        ([], "data names no file to learn from"),
+        (["data=nope.jsonl"], "there is no file nope.jsonl"),
+        (["data=games.jsonl", "eval_data=nope.jsonl"], "there is no file nope.jsonl"),
+    ):
+        done = ludora("config", "check", "imitation", *words, cwd=tmp_path)
+        assert done.returncode == 2 and done.stdout == "" and message in done.stderr and "hint:" in done.stderr
     done = ludora("config", "check", "seed", "task=200000042", cwd=tmp_path)
     assert done.stdout == "ok: ppo config for leduc_poker(players=2)\n" or "leduc_poker" in done.stdout
 

@@ -84,9 +84,18 @@ def read_lines(path: Path, read: Callable[[Mapping[str, Any], int], list[Item]])
     return Reading(path, tuple(items), good, tuple(bad))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def check_file(path: Path) -> None:
+    """Whether there is such a file at all.
+
+    Raises:
+        InputError: there is none.
+    """
     if not path.is_file():
         raise InputError(f"there is no file {path}", "ludora data snake writes one")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    check_file(path)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
