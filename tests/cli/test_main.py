@@ -208,6 +208,20 @@ def test_games_by_number_and_by_name(tmp_path: Path) -> None:
     assert more[:22] == games[:22] and {"kuhn_poker", "snake"} <= {game["name"] for game in more}
 
 
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_table_of_games_has_a_line_for_each_and_explains_its_letters(tmp_path: Path, columns: str) -> None:
+    lines = ludora("list", "games", cwd=tmp_path, COLUMNS=columns).stdout.splitlines()
+    assert lines[1].split() == ["game", "no", "seats", "kind", "turns", "tokens", "legal", "exact", "bots"]
+    rows = [line.split() for line in lines[3:25]]
+    assert rows[2] == ["leduc_poker", "2", "2-10", "chz", "4", "135-162", "3", "yes", "min"]
+    assert all(len(row) == 9 and row[1] == str(number) for number, row in enumerate(rows))
+    told = "\n".join(lines[26:])
+    assert all(f"\n{word} " in f"\n{told}" for word in lines[1].split()[1:])  # the first is plain
+    kinds, bots = ({letter for row in rows for letter in row[at]} for at in (3, 8))
+    assert all(f"{letter} " in told for letter in kinds | bots - {"-"})
+    assert max(map(len, lines)) <= int(columns)
+
+
 def test_check_env(tmp_path: Path) -> None:
     done = ludora("check-env", "tic_tac_toe", "--games", "3", "--json", cwd=tmp_path)
     found = json.loads(done.stdout)
