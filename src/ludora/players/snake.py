@@ -25,7 +25,7 @@ from heapq import heappop, heappush
 from ludora.envs.snake_game import BIT, FREE, MOVES, Position, board_of, is_trap, shortest_way, tail_distance
 from ludora.envs.snake_texts import offset
 from ludora.errors import InputError, nearest
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.players.bots import legal_of, one_hot, read_options
 from ludora.rng import stream, uniform
 from ludora.types import Move, Spec, Turn
@@ -58,16 +58,6 @@ def build(spec: Spec) -> Player:
     return Noisy(str(spec), SnakePlayer(name, EXPERTS[name]), noise)
 
 
-def check_snake(spec: Spec, player: str) -> None:
-    """Refuse every game but Snake.
-
-    Raises:
-        InputError: it is another one.
-    """
-    if spec.name != "snake":
-        raise _snake_only(player)
-
-
 def position_of(turn: Turn, player: str) -> Position:
     """The position behind a turn.
 
@@ -91,12 +81,13 @@ class SnakePlayer:
         self._choose = choose
 
     def check(self, spec: Spec) -> None:
-        """Whether it can play this game.
+        """Refuse every game but Snake.
 
         Raises:
-            InputError: it is not Snake.
+            InputError: it is another one.
         """
-        check_snake(spec, self.name)
+        if spec.name != "snake":
+            raise _snake_only(self.name)
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         moves = []
@@ -123,7 +114,7 @@ class Noisy:
 
     def check(self, spec: Spec) -> None:
         """As the expert's."""
-        check_snake(spec, self.name)
+        check_plays(self._expert, spec)
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         return [self._err(turn, move) for turn, move in zip(turns, self._expert.act(turns), strict=True)]
