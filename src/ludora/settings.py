@@ -211,6 +211,7 @@ class PPOConfig(TrainSettings):
     magnet_weight: Zero = about("weight of the divergence from an older self, for self-play; 0: none", 0.0)
     magnet_every: AtLeastOne = about("updates between two such older selves", 25)
     snapshot_every: Count = about("updates between snapshots kept as opponents; 0: none", 0)
+    episodes: Count = about("games of an update kept to look at, at each evaluation; 0: none", 8)
 
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,
@@ -223,6 +224,7 @@ class PPOConfig(TrainSettings):
         ("entropy_target", "entropy_coef", True),
         ("magnet_every", "magnet_weight", True),
         ("patience", "evaluate_every", True),
+        ("episodes", "evaluate_every", True),
     )
     FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"task", "baseline", "value_hidden"}
 

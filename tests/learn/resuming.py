@@ -15,7 +15,7 @@ import torch
 
 from ludora.models.checkpoint import pack_tensors
 from ludora.models.tiny import tiny_model
-from ludora.runs import files
+from ludora.runs import episodes, files
 from ludora.runs.store import Run
 
 Order = Callable[..., int]
@@ -50,7 +50,9 @@ def driving() -> Iterator[Order]:
 
 
 def outcome(path: Path) -> dict[str, Any]:
-    """All that must be the same bit for bit: final adapter, metrics, evaluation, and the whole last checkpoint."""
+    """All that must be the same bit for bit: final adapter, metrics, evaluation, sample episodes, and the
+    whole last checkpoint.
+    """
     run = Run.read(path)
     found: dict[str, Any] = {f"adapter/{file.name}": file.read_bytes() for file in run.adapter.iterdir()}
     rows = run.rows("metrics.jsonl")
@@ -62,6 +64,7 @@ def outcome(path: Path) -> dict[str, Any]:
     found["checkpoint/state.json"] = state
     if run.evaluation.exists():  # which names the run itself
         found["evaluation"] = json.dumps(run.read_json("evaluation.json")["rows"]).replace(str(path), "RUN")
+    found |= {f"episodes/{path.name}": path.read_bytes() for path in episodes.found(run.episodes).values()}
     return found | {"last": last.step, "best": run.best}  # a killed prune may leave more of the older ones
 
 
