@@ -41,6 +41,8 @@ class Settings(BaseModel):
     # Rows of (key, other, what the other must be): the key only means something beside that other one, so a value
     # that differs from the key's default is refused without it. `True` stands for "anything but zero".
     NEEDS: ClassVar[tuple[tuple[str, str, tuple[str, ...] | Literal[True]], ...]] = ()
+    # Recipe -> the keys that it gives; see `TrainSettings`.
+    RECIPES: ClassVar[Mapping[str, frozenset[str]]] = {}
     # What a starting adapter brings along: with `adapter` set, these are its own, and not among the resolved values
     # unless they were given; given ones must be what the adapter has.
     BROUGHT: ClassVar[frozenset[str]] = frozenset()
@@ -86,9 +88,9 @@ def readable(key: str, text: str) -> None:
         raise ConfigError(f"{key} = {text!r}: {error.message}", error.hint) from None
 
 
-def several(given: str | tuple[str, ...]) -> tuple[str, ...]:
-    """One text or a list of them, as a list; empty text is none."""
-    return ((given,) if given else ()) if isinstance(given, str) else given
+def listed(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One text or several, as several."""
+    return (given,) if isinstance(given, str) else given
 
 
 def weighted(given: str | dict[str, float]) -> dict[str, float]:

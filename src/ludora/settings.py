@@ -24,12 +24,14 @@ from ludora.fields import (
     Threads,
     Zero,
     about,
+    listed,
     readable,
-    several,
     shown,
     weighted,
 )
 from ludora.grammar import parse
+
+_SHAPE = frozenset({"rank", "alpha", "targets"})
 
 
 class ModelSettings(Settings):
@@ -101,6 +103,11 @@ class TrainSettings(RunSettings):
     patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
 
+    # What each recipe gives to any model: a preset's values of these step aside for a recipe that the user names.
+    RECIPES: ClassVar[Mapping[str, frozenset[str]]] = {
+        **dict.fromkeys(("efficient", "balanced", "quality", "memory"), _SHAPE | {"layers"}),
+        **dict.fromkeys(("seed-speed", "seed-quality", "seed-memory"), _SHAPE | {"dropout", "batch", "accumulation"}),
+    }
     BROUGHT: ClassVar = frozenset({"lora", "rank", "alpha", "rslora", "targets", "layers", "rank_pattern"})
     # What a checkpoint's tensors and streams were made with: `--resume` may change anything else.
     FIXED: ClassVar[frozenset[str]] = frozenset({"name", "model", "quantize", "seed", "adapter", *BROUGHT})
@@ -127,7 +134,7 @@ class StageSettings(Settings):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return several(self.task)
+        return tuple(filter(None, listed(self.task)))
 
     @property
     def opponents(self) -> dict[str, float]:
@@ -194,6 +201,7 @@ class PPOConfig(TrainSettings):
     magnet_weight: Zero = about("weight of the divergence from an older self, for self-play; 0: none", 0.0)
     magnet_every: AtLeastOne = about("updates between two such older selves", 25)
     snapshot_every: Count = about("updates between snapshots kept as opponents; 0: none", 0)
+    episodes: Count = about("games of an update kept to look at, at each evaluation; 0: none", 8)
 
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,
@@ -210,6 +218,7 @@ class PPOConfig(TrainSettings):
         ("replay_decay", "replay", True),
         ("window", "stages", True),
         ("threshold", "stages", True),
+        ("episodes", "evaluate_every", True),
     )
     FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"task", "stages", "window", "baseline", "value_hidden"}
 
@@ -267,7 +276,7 @@ class PPOConfig(TrainSettings):
     @property
     def tasks(self) -> tuple[str, ...]:
         """TASKs and ranges of ids, one where there is one."""
-        return several(self.task)
+        return tuple(filter(None, listed(self.task)))
 
     @property
     def opponents(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ludora.cli.common import say
-from ludora.cli.train import check_names
+from ludora.cli.train import check_usable
 from ludora.errors import InputError, LudoraError, nearest
 
 # how much memory there is -> the keys that fit it
@@ -72,7 +72,7 @@ def ask(source: TextIO) -> dict[str, Any]:
     for question in QUESTIONS:
         for answer in _answers(question, source):
             try:
-                found = values | question.keys(answer or question.default)
+                found = values | dict(question.keys(answer or question.default))
                 _check(found)
             except LudoraError as error:
                 if not person:
@@ -97,7 +97,7 @@ def _answers(question: Question, source: TextIO) -> Iterator[str]:
 def _check(values: Mapping[str, Any]) -> None:
     from ludora.config import PPOConfig, make
 
-    check_names(make(PPOConfig, values))
+    check_usable(make(PPOConfig, values))
 
 
 def as_toml(values: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ludora.data.trajectories import to_line
 from ludora.envs.build import make_env
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measures
@@ -28,6 +29,7 @@ from ludora.learn.replay import Replay
 from ludora.models.checkpoint import pack, unpack
 from ludora.models.policy import Answer, Query
 from ludora.players.build import check_opponents
+from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
 from ludora.rng import stream
 from ludora.rollout import Finished, Game, collect
@@ -106,8 +108,7 @@ def train(
 
         ended = time.monotonic()
         at.update += 1
-        at.seconds += ended - started
-        _read_clock(run, at)
+        at.seconds = run.clock(at.update, at.seconds + ended - started)  # what is repeated takes as long as at first
         at.games += len(finished)
         at.decisions += len(decisions)
         metrics |= speed_metrics(it.studio, decisions, played - started, ended - played)
@@ -115,6 +116,7 @@ def train(
         _tell(it, at, metrics, advance, log)
         if config.evaluate_every and (at.update % config.evaluate_every == 0 or _over(config, at)):
             metrics |= _evaluate(it, at, log)
+            _keep_episodes(run, config, at, finished, player)
         log.metrics(at.update, metrics)
         if at.update % config.save_every == 0 or at.best_update == at.update:
             _save(run, it, at)
@@ -141,15 +143,29 @@ def _games(config: PPOConfig, it: Work, update: int) -> list[Game]:
     return games
 
 
-def _mine(finished: Sequence[Finished], player: Any) -> list[Trajectory]:
-    """The learner's trajectories: its own seat, or every seat in self-play. Broken games teach nothing."""
+def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]:
+    """The learner's trajectories of all games. Broken games teach nothing."""
     broken = sum(bool(f.error) for f in finished)
     if broken > BROKEN_LIMIT * len(finished):
         first = next(f.error for f in finished if f.error)
         raise TrainingFailed(
             f"{broken} of {len(finished)} games broke, the first with: {first}", "ludora check-env TASK"
         )
-    return [t for f in finished for t in f.trajectories if f.game.seats[t.seat] is player]
+    return [t for f in finished for t in _seen(f, player)]
+
+
+def _keep_episodes(
+    run: Run, config: PPOConfig, at: Progress, finished: Sequence[Finished], player: ModelPlayer
+) -> None:
+    """The update's first games as the learner saw them; an update that is repeated writes the same file again."""
+    games = [_seen(f, player) for f in finished[: config.episodes] if not f.error]
+    if config.episodes:
+        run.write_episodes(at.update, "".join(to_line(t) + "\n" for seen in games for t in seen))
+
+
+def _seen(finished: Finished, player: ModelPlayer) -> list[Trajectory]:
+    """The learner's trajectories of a game: of its own seat, or of every seat in self-play."""
+    return [t for t in finished.trajectories if finished.game.seats[t.seat] is player]
 
 
 def _key(learner: Learner, step: Step) -> Query | Answer:
@@ -230,13 +246,6 @@ def _over(config: PPOConfig, at: Progress) -> str:
     if config.patience and at.stale >= config.patience:
         return "patience"
     return ""
-
-
-def _read_clock(run: Run, at: Progress) -> None:
-    """Time is the one thing that a resumed run cannot repeat: what the clock said at the start of each update is kept
-    beside the checkpoints, and read again when an update is repeated.
-    """
-    at.seconds = run.clock(at.update, at.seconds)
 
 
 def _progress(config: PPOConfig, at: Progress) -> float:

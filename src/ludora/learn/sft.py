@@ -25,7 +25,7 @@ from ludora.learn.sums import Sums
 from ludora.models.checkpoint import pack, unpack
 from ludora.models.engine import Counters
 from ludora.models.storage import adapter_files
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.players.build import fixed_player
 from ludora.players.studio import Studio
 from ludora.rng import generator
@@ -229,7 +229,11 @@ def _game(config: SFTConfig, lessons: Lessons) -> Spec | None:
 
 def _opponent(config: SFTConfig, it: Setup) -> Player | None:
     """Who sits at the other seats of the games at the end; nobody in a game for one."""
-    return fixed_player(config.opponent, it.studio) if it.spec and num_players(it.spec) > 1 else None
+    if it.spec is None or num_players(it.spec) == 1:
+        return None
+    player = fixed_player(config.opponent, it.studio)
+    check_plays(player, it.spec)
+    return player
 
 
 def _check_opponent(config: SFTConfig, it: Setup) -> None:
