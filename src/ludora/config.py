@@ -164,7 +164,7 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     known = presets()
     if source in known:
         path, where = known[source][0], f"preset {source}"
-    elif any((Path(source) / name).is_file() for name in seedfiles.FILES):
+    elif any(os.path.isfile(os.path.join(source, name)) for name in seedfiles.FILES):
         return _seeds(Path(source))
     elif source.endswith(SUFFIXES):
         path, where = Path(source), source

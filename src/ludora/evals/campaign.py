@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ludora.evals.stages import ALL
-from ludora.evals.story import Story
+from ludora.evals.story import Story, is_number
 from ludora.evals.tables import NONE, percent, signed
 
 PART = 0.2  # of the updates, at the beginning and at the end, that are set beside each other
@@ -37,16 +37,17 @@ def _warnings(story: Story) -> Part:
 def _timeline(story: Story) -> Part:
     """Every stage: when it began and ended, and how often it was won by then."""
     left = [e for e in story.events if e.get("event") == "stage"]
-    names = [str(stage.get("name")) for stage in story.config.get("stages") or ()]
-    last = f"{story.metrics[-1]['step']:g}" if story.metrics else NONE
-    window = [value for _, value in story.series("window_success")][-1:]
+    given = story.config.get("stages")
+    names = [str(stage.get("name")) for stage in given if isinstance(stage, dict)] if isinstance(given, list) else []
+    last = max((step for line in story.metrics if is_number(step := line.get("step"))), default=0)
+    ends = [*(e.get("update") for e in left), last]
+    shares = [*(e.get("success") for e in left), *(value for _, value in story.series("window_success")[-1:])]
     rows = []
-    for number, name in enumerate(names[: len(left) + 1]):
-        began = "0" if number == 0 else f"{left[number - 1].get('update')}"
-        over = number < len(left)
-        success = left[number].get("success") if over else (window[0] if window else None)
-        of = f"{number + 1} of {len(names)}"
-        rows.append((name, of, began, str(left[number].get("update")) if over else last, percent(success)))
+    for number, name in enumerate(names[: len(ends)]):
+        began = ends[number - 1] if number else 0
+        share = shares[number] if number < len(shares) else None
+        won = percent(share if is_number(share) else None)
+        rows.append((name, f"{number + 1} of {len(names)}", str(began), str(ends[number]), won))
     hint = "A stage ends when its window of results is full and enough of them are wins."
     return Part("Stages", hint, ("stage", "", "from update", "to update", "won, in the last window"), tuple(rows))
 
@@ -72,19 +73,19 @@ def _success(story: Story) -> Part:
 
 def _played(story: Story) -> Part:
     """Training games by game, opponent and seat: at the beginning, and at the end."""
-    lines = [line for line in story.metrics if line.get("step")]
-    size = math.ceil(PART * len(lines))
-    names = list(dict.fromkeys(k.removeprefix("count/") for line in lines for k in line if k.startswith("count/")))
-    seats = [name for name in names if "/seat" in name]
+    keys = dict.fromkeys(k for line in story.metrics for k in line if k.startswith("count/"))
+    names = [key.removeprefix("count/") for key in keys]
+    seats = sorted(name for name in names if "/seat" in name)
     games = {name: [n for n in seats if n.startswith(f"{name}/")] for name in names if "/seat" not in name}
-    order = [x for name, own in games.items() for x in (name, *own)] if games else seats
+    steps = sorted({step for key in keys for step, _ in story.series(key)})
+    part = math.ceil(PART * len(steps))
     rows = []
-    for name in order:
-        label = " " + name.partition("/")[2] if any(name in own for own in games.values()) else name
-        cells = [_mean(part, name, "win_rate") for part in (lines[:size], lines[-size:])]
-        count = sum(line.get(f"count/{name}") or 0.0 for line in lines)
-        returned = _mean(lines[-size:], name, "return")
-        rows.append((label, f"{count:,.0f}", *map(percent, cells), signed(returned)))
+    for name in [x for game, own in games.items() for x in (game, *own)] or seats:
+        label = " " + name.partition("/")[2] if games and name not in games else name
+        count = math.fsum(n for _, n in story.series(f"count/{name}"))
+        first, last = (_mean(story, name, "win_rate", part_of) for part_of in (steps[:part], steps[-part:]))
+        returned = _mean(story, name, "return", steps[-part:])
+        rows.append((label, f"{count:,.0f}", percent(first), percent(last), signed(returned)))
     invalid = [value for _, value in story.series("invalid_rate")]
     hint = f"First and last {PART:.0%} of the updates. " + (
         f"Unreadable answers: {percent(math.fsum(invalid) / len(invalid))} of the turns." if invalid else ""
@@ -93,10 +94,10 @@ def _played(story: Story) -> Part:
     return Part("Training games by opponent and seat", hint.strip(), head, tuple(rows))
 
 
-def _mean(lines: Sequence[dict[str, object]], name: str, metric: str) -> float | None:
+def _mean(story: Story, name: str, metric: str, steps: Sequence[float]) -> float | None:
     """A metric over some updates, each weighing what it counts."""
-    pairs = [(line.get(f"{metric}/{name}"), line.get(f"count/{name}")) for line in lines]
-    known = [(float(v), float(n)) for v, n in pairs if isinstance(v, int | float) and isinstance(n, int | float)]
+    values, counts = dict(story.series(f"{metric}/{name}")), dict(story.series(f"count/{name}"))
+    known = [(values[step], counts[step]) for step in steps if step in values and step in counts]
     total = math.fsum(n for _, n in known)
     return math.fsum(v * n for v, n in known) / total if total else None
 

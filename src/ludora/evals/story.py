@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from ludora.errors import InputError
 from ludora.evals.evaluate import BEST, Evaluation, Row
@@ -62,7 +62,7 @@ class Story:
         return [
             (float(line["step"]), float(line[key]))
             for line in self.metrics
-            if _is_number(line.get("step")) and _is_number(line.get(key))
+            if is_number(line.get("step")) and is_number(line.get(key))
         ]
 
     @property
@@ -120,7 +120,7 @@ class Story:
         """What was trained, in two or three sentences; says only what the files say."""
         how = f"Trained by {self.kind.upper()}"
         if self.kind == "sft":
-            count = next((e["examples"] for e in self.events if _is_number(e.get("examples"))), None)
+            count = next((e["examples"] for e in self.events if is_number(e.get("examples"))), None)
             how += f" on {count:,} examples" if count else ""
             how += f" of {self.data}" if self.data else ""
         if self.opponent:
@@ -131,8 +131,8 @@ class Story:
         elif self.setting("rank"):
             how += f" with a LoRA adapter of rank {self.setting('rank')}"
         last = self.metrics[-1] if self.metrics else {}
-        length = f"{last['step']} {self.unit}s" if _is_number(last.get("step")) else ""
-        if _is_number(last.get("time")):
+        length = f"{last['step']} {self.unit}s" if is_number(last.get("step")) else ""
+        if is_number(last.get("time")):
             length += f" in {duration(last['time'])}" if length else duration(last["time"])
         machine = [f"{self.setting('threads')} threads"] if self.setting("threads") else []
         machine += [self.setting("dtype")] if self.setting("dtype") else []
@@ -290,7 +290,8 @@ def _adapter(folder: Path) -> dict[str, Any]:
     return {**facts, "parameters": sum(math.prod(shape) for shape in shapes)}
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -19,7 +19,7 @@ from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measures
 from ludora.learn import maths
 from ludora.learn.conclude import Ground, conclude
-from ludora.learn.credit import assign
+from ludora.learn.credit import Decision, assign
 from ludora.learn.curriculum import Advance, Curriculum
 from ludora.learn.learner import Learner
 from ludora.learn.metrics import rollout_metrics, speed_metrics
@@ -83,16 +83,7 @@ def train(
         mine = _mine(finished, player)
         played = time.monotonic()
 
-        decisions = assign(
-            mine,
-            lambda step: _key(learner, step),
-            learner.values,
-            gamma=config.gamma,
-            lam=config.lam,
-            baselines=learner.baselines,
-            normalise=config.normalize_advantages,
-            game=it.curriculum.game,
-        )
+        decisions = _credit(config, it, mine)
         metrics = rollout_metrics(finished, mine, decisions, it.curriculum.game)
         metrics["loss_value"] = learner.fit_critic(decisions)
         warm, progress = config.warmup_updates / config.updates, _progress(config, at)
@@ -152,6 +143,20 @@ def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]
             f"{broken} of {len(finished)} games broke, the first with: {first}", "ludora check-env TASK"
         )
     return [t for f in finished for t in _seen(f, player)]
+
+
+def _credit(config: PPOConfig, it: Work, mine: Sequence[Trajectory]) -> list[Decision]:
+    """What is learned from: every turn of the learner with its advantage, by game and seat."""
+    return assign(
+        mine,
+        lambda step: _key(it.learner, step),
+        it.learner.values,
+        gamma=config.gamma,
+        lam=config.lam,
+        baselines=it.learner.baselines,
+        normalise=config.normalize_advantages,
+        game=it.curriculum.game,
+    )
 
 
 def _keep_episodes(
