@@ -126,6 +126,13 @@ def _learning(story: Story) -> str:
         return _imitation(story)
     before, best = story.contenders[0], story.best
     unit = story.evaluation.unit if story.evaluation else "per game"
+    if story.stages:  # returns of several games do not add up
+        lines = [
+            Series("share of the update's games won", story.series("win_rate"), "faint"),
+            Series("evaluation games won", story.series("evaluation_win_rate"), dots=True),
+        ]
+        caption = _key("accent", "evaluation games won") + _key("faint", "training games won")
+        return _learning_curve(story, lines, [], caption, "share, in the stage of the time")
     if story.by_nash_conv:
         lines = [Series("NashConv", story.series("nash_conv"), dots=True)]
         marks = _references(("before", before.nash_conv if before else None), ("unbeatable", 0.0))
