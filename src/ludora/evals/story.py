@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ludora.errors import InputError
-from ludora.evals.evaluate import BEST, Evaluation, Row
+from ludora.evals.record import BEST, Evaluation, Row
 from ludora.evals.replay import ReplayedGame
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measure
 from ludora.learn import maths
-from ludora.learn.conclude import conclude
+from ludora.learn.conclude import check_ending, conclude
 from ludora.learn.credit import Decision, assign
 from ludora.learn.learner import Learner
 from ludora.learn.opponents import Opponents
@@ -210,7 +210,9 @@ def _begin(
     player, reference = studio.learner(config)
     learner = Learner.create(config, player, reference)
     opponents = Opponents(config, spec, studio, player)
-    measure = Measure(spec, player, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
+    check_ending(config, studio, spec)
+    measured = studio.player("self", learner.adapter, config.evaluate_temperature)
+    measure = Measure(spec, measured, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
     at = _resume(run, learner, opponents, step, log)
     trainable, total = learner.adapter.parameters, studio.base.model.num_parameters()
     log.say(f"adapter: {trainable:,} parameters, {trainable / total:.2%} of the model's {total:,}")

@@ -19,7 +19,7 @@ from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
 from ludora.learn import maths
-from ludora.learn.conclude import conclude
+from ludora.learn.conclude import check_ending, conclude
 from ludora.learn.lessons import Lesson, Lessons, prepare
 from ludora.learn.pupil import Pupil, chunks
 from ludora.learn.sums import Sums
@@ -231,6 +231,8 @@ def _check_opponent(config: SFTConfig, it: Setup) -> None:
     """Build the opponent once now, so that a mistake is not found after hours; an adapter leaves the pack again."""
     before = set(it.studio.pack.adapters)
     _opponent(config, it)
+    if it.spec:
+        check_ending(config, it.studio, it.spec)
     for name in set(it.studio.pack.adapters) - before:
         it.studio.pack.remove(name)
 
