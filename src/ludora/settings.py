@@ -180,7 +180,7 @@ class PPOConfig(TrainSettings):
     opponent: str | dict[str, Positive] = about(
         "PLAYER of the other seats; a table PLAYER -> weight mixes several; self is self-play", "random"
     )
-    max_turns: AtLeastOne = about("moves of one seat after which a game counts as truncated", 200)
+    max_turns: Count = about("moves of one seat after which a game counts as truncated; 0: as the game's rules say", 0)
 
     games_per_update: Games = about("games played for one update", 256)
     updates: AtLeastOne = about("updates at most", 1000)

@@ -12,7 +12,8 @@ from ludora.types import Outcome, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`player` against `baseline` on the same deals and seats, by what `of` says: returns in the game's own unit, or a fact.
+    """`player` against `baseline` on the same deals and seats, by what `of` says: the return, in the game's own unit,
+    or a fact of its games.
 
     `difference` is the mean of player - baseline, `p_value` its sign-flip test. Both treat one deal, played
     from every seat, as one independent observation: its games share their cards. `improvements` and

@@ -26,9 +26,7 @@ from ludora.rollout import Finished, Game, collect
 from ludora.types import Outcome, Spec, Stop, Task, Trajectory
 
 MOST_GAMES = 10_000_000  # they are held in memory
-JUDGED_BY = {
-    "snake": "apples"
-}  # the fact that tells how good a game was, where the return (its shaped reward) does not
+JUDGED_BY = {"snake": "apples"}  # the fact that tells how good a game was, where its shaped reward does not
 UNITS = {"leduc_poker": "chips per hand", "kuhn_poker": "chips per hand", "universal_poker": "chips per hand"}
 
 

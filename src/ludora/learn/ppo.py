@@ -20,7 +20,7 @@ from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measure
 from ludora.learn import maths
-from ludora.learn.conclude import check_ending, conclude
+from ludora.learn.conclude import check_ending, conclude, started_from
 from ludora.learn.credit import Decision, assign
 from ludora.learn.learner import Learner
 from ludora.learn.opponents import Opponents
@@ -29,7 +29,7 @@ from ludora.models.engine import Counters
 from ludora.models.policy import Answer, Query
 from ludora.players.studio import Studio
 from ludora.rng import stream
-from ludora.rollout import Finished, Game, collect
+from ludora.rollout import MAX_TURNS, Finished, Game, collect
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
@@ -75,7 +75,8 @@ def train(
         started = time.monotonic()
         opponents.begin(at.update, learner)
 
-        finished = collect(_games(config, spec, opponents, player, at.update), make_env, max_turns=config.max_turns)
+        games = _games(config, spec, opponents, player, at.update)
+        finished = collect(games, make_env, max_turns=config.max_turns or MAX_TURNS)
         mine = _mine(finished, player)
         played = time.monotonic()
 
@@ -223,6 +224,7 @@ def _begin(
         threads=studio.threads,
         base=studio.base.fingerprint,
         trainable=trainable,
+        **started_from(config, log),
     )
     return spec, studio, learner, opponents, measure, at
 
@@ -337,4 +339,4 @@ def _finish(
         files = run.load_checkpoint(at.best_update).files
         learner.adapter.load_tensors(unpack_tensors(files["adapter.safetensors"]))
     ending = conclude(run, studio, learner, opponents.spec, opponents.fixed(), learner.config.evaluate_games)
-    return summary | {"adapter": str(run.adapter), "report": ending.report, "evaluation": ending.evaluation.to_json()}
+    return summary | ending
