@@ -118,11 +118,9 @@ def test_bad_lines_of_several_files(tmp_path: Path) -> None:
         found.all_good()
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("none", "there is no file"), ("", "Is a directory"), ("a\0", "cannot be read: ")]
-)
-def test_files_that_cannot_be_read(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+@pytest.mark.parametrize("name", ["none", "", "a\0"])
+def test_files_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="there is no file"):
         read_examples([str(tmp_path / name)])
 
 

@@ -5,7 +5,9 @@ The good lines of such a file are kept. Whether to go on without the bad ones is
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +84,7 @@ def read_lines(path: Path, read: Callable[[Mapping[str, Any], Place], Item]) -> 
         read: makes an item of an object and its place; raises `Unreadable`.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: there is no such file, or it cannot be read or unpacked.
     """
     items: list[Item] = []
     bad: list[BadLine] = []
@@ -97,15 +99,26 @@ def read_lines(path: Path, read: Callable[[Mapping[str, Any], Place], Item]) -> 
     return Reading(tuple(items), tuple(bad))
 
 
+def check_file(path: Path) -> None:
+    """Whether there is such a file at all.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", "ludora data snake writes one")
+
+
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of every line that is not blank."""
     try:
-        with path.open("rb") as file:
+        check_file(path)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}", "ludora data snake writes one") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} cannot be unpacked: {error}", "copy it again") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path} cannot be read: {reason}", "a file of one JSON object per line is wanted") from None

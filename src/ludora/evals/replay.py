@@ -87,8 +87,8 @@ def _decision(item: Mapping[str, Any]) -> Decision:
     now, before = (tuple(map(float, item[k])) for k in ("probabilities", "baseline"))
     if {len(now), len(before)} - {0, len(legal)}:
         raise ValueError("probabilities do not fit the legal actions")
-    told = (str(item[k]) for k in ("player", "text"))
-    return Decision(int(item["seat"]), *told, legal, str(item["chosen"]), now, before, str(item.get("picture", "")))
+    player, text, chosen, picture = (str(item.get(k, "")) for k in ("player", "text", "chosen", "picture"))
+    return Decision(int(item["seat"]), player, text, legal, chosen, now, before, picture)
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from ludora.models.policy import Text
 from ludora.models.rows import Row
 from ludora.players.model import STEM, ModelPlayer, ask, labels_of
 from ludora.rng import generator
-from ludora.settings import SFTConfig
+from ludora.settings import SFTConfig, listed
 from ludora.types import Message, Turn
 
 
@@ -58,7 +58,7 @@ def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
         InputError: a file or line cannot be used (unless bad lines are skipped), or there is nothing to learn.
     """
     teacher = _Teacher(config, player)
-    readings = [read_examples(_paths(data)) for data in (config.data, config.eval_data) if data]
+    readings = [read_examples(listed(data)) for data in (config.data, config.eval_data) if data]
     train, held_out = (found.items for found in readings) if config.eval_data else _split(readings[0].items, config)
     found = Lessons(bad=[line for reading in readings for line in reading.bad])
     found.learnt, train = teacher.lessons(train, found.bad)
@@ -78,10 +78,6 @@ def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
     found.task = names.most_common(1)[0][0] if names else ""
     _check_options(config, [*train, *held_out], found)
     return found
-
-
-def _paths(given: str | tuple[str, ...]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
 
 
 def _split(records: Sequence[Record], config: SFTConfig) -> tuple[Sequence[Record], Sequence[Record]]:
