@@ -87,8 +87,8 @@ def _decision(item: Mapping[str, Any]) -> Decision:
     now, before = (tuple(map(float, item[k])) for k in ("probabilities", "baseline"))
     if {len(now), len(before)} - {0, len(legal)}:
         raise ValueError("probabilities do not fit the legal actions")
-    player, text, chosen, picture = (str(item.get(k, "")) for k in ("player", "text", "chosen", "picture"))
-    return Decision(int(item["seat"]), player, text, legal, chosen, now, before, picture)
+    player, text, chosen = (str(item[k]) for k in ("player", "text", "chosen"))
+    return Decision(int(item["seat"]), player, text, legal, chosen, now, before, str(item.get("picture", "")))
 
 
 @dataclass(slots=True)
