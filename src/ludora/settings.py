@@ -100,6 +100,11 @@ class TrainSettings(RunSettings):
     keep: AtLeastOne = about("newest checkpoints kept, beside the best", 3)
     evaluate_every: Count = about("updates between evaluations; 0: none", 5)
     evaluate_games: Games = about("games of one evaluation", 200)
+    evaluate_temperature: Annotated[float, Field(ge=0.0)] = about(
+        "sampling temperature of the games that measure; 0: the one that is trained at", 0.0
+    )
+    evaluate_on: tuple[str, ...] = about("further TASKs to measure on when training is over", ())
+    compare: tuple[str, ...] = about("PLAYERs to compare with when training is over, beside what it began as", ())
     patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
 
@@ -114,6 +119,9 @@ class TrainSettings(RunSettings):
 
     @model_validator(mode="after")
     def _shape(self) -> TrainSettings:
+        for key in ("evaluate_on", "compare"):
+            for text in getattr(self, key):
+                readable(key, text)
         if self.adapter and self.lora != "none":
             raise ConfigError(
                 f"lora = {self.lora} has no effect with adapter = {self.adapter}, which brings its own shape",
@@ -157,16 +165,12 @@ class PPOConfig(TrainSettings):
         "curriculum: tables with name, task, opponent and threshold, played one after the other", ()
     )
     window: AtLeastOne = about("results that must be in before a stage can end", 100)
-    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = about(
-        "success rate that ends a stage with none of its own", 0.7
-    )
-    sampler: Literal["uniform", "progress"] = about(
-        "which game is drawn: any alike, or where scores move most", "uniform"
-    )
+    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = about("success rate that ends a stage without its own", 0.7)
+    sampler: Literal["uniform", "progress"] = about("games drawn alike, or those whose scores move", "uniform")
     replay: Share = about("share of the games that are tasks lost before, dealt again", 0.0)
     replay_size: AtLeastOne = about("tasks kept for that", 1000)
     replay_decay: Annotated[float, Field(gt=0.0, le=1.0)] = about("of a kept task's weight, per update", 0.98)
-    max_turns: AtLeastOne = about("moves of one seat after which a game counts as truncated", 200)
+    max_turns: Count = about("moves of one seat after which a game counts as truncated; 0: as the game's rules say", 0)
     max_tokens: Count = about("tokens read and written by one seat after which, too; 0: no bound", 0)
 
     games_per_update: Games = about("games played for one update, at most", 256)
@@ -349,6 +353,9 @@ class SFTConfig(TrainSettings):
         for key in ("task", "opponent"):
             if getattr(self, key):
                 readable(key, getattr(self, key))
+        for key in ("evaluate_on", "compare", "evaluate_temperature"):
+            if self.task == "none" and getattr(self, key):
+                raise ConfigError(f"{key} = {shown(getattr(self, key))} has no effect with task = none", "name a task")
         return self
 
 

@@ -72,8 +72,13 @@ def check_usable(settings: Settings) -> str:
     from ludora.fields import listed
     from ludora.learn.curriculum import stages
     from ludora.players.build import check_opponents, player_spec
-    from ludora.settings import PPOConfig, SFTConfig
+    from ludora.settings import PPOConfig, SFTConfig, TrainSettings
 
+    if isinstance(settings, TrainSettings):
+        for player in settings.compare:
+            player_spec(player)
+        for task in settings.evaluate_on:
+            task_spec(task)
     if isinstance(settings, PPOConfig):
         for player in settings.opponents:  # also where every stage has its own
             player_spec(player, training=True)
@@ -122,7 +127,7 @@ def _trained(kind: str, log: RunLog, train: Callable[[Callable[[], bool]], dict[
 
 
 def _show(kind: str, summary: dict[str, Any], console: Console) -> None:
-    from ludora.evals.evaluate import Evaluation
+    from ludora.evals.record import Evaluation
     from ludora.evals.tables import show
 
     if summary.get("evaluation"):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ludora.errors import InputError
-from ludora.evals.evaluate import Evaluation
+from ludora.evals.record import Evaluation
 from ludora.evals.stats import mcnemar, wilson
 
 ALL = "all games"
@@ -47,7 +47,7 @@ def stage_rows(evaluations: Iterable[tuple[str, Evaluation]]) -> list[StageRow]:
 
 
 def _row(stage: str, game: str, found: Sequence[Evaluation]) -> StageRow:
-    pairs = [e.comparison for e in found if e.comparison]
+    pairs = [e.comparisons[0] for e in found if e.comparisons]
     ours, theirs = ([e.rows[i] for e in found] for i in (0, 1))
     now = wilson(sum(r.wins for r in ours), games := sum(r.games for r in ours))
     base = wilson(sum(r.wins for r in theirs), sum(r.games for r in theirs))

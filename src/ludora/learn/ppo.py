@@ -18,7 +18,7 @@ from ludora.envs.build import make_env
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measures
 from ludora.learn import maths
-from ludora.learn.conclude import Ground, conclude
+from ludora.learn.conclude import Ground, check_ending, conclude, started_from
 from ludora.learn.credit import Decision, assign
 from ludora.learn.curriculum import Advance, Curriculum
 from ludora.learn.learner import Learner
@@ -32,7 +32,7 @@ from ludora.players.build import check_opponents
 from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
 from ludora.rng import stream
-from ludora.rollout import Finished, Game, collect
+from ludora.rollout import MAX_TURNS, Finished, Game, collect
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
@@ -79,7 +79,8 @@ def train(
         it.opponents.begin(at.update, learner, it.replay.named)
 
         games = _games(config, it, at.update)
-        finished = collect(games, make_env, max_turns=config.max_turns, max_tokens=config.max_tokens)
+        turns = config.max_turns or MAX_TURNS
+        finished = collect(games, make_env, max_turns=turns, max_tokens=config.max_tokens)
         mine = _mine(finished, player)
         played = time.monotonic()
 
@@ -214,7 +215,8 @@ class Work:
         if number not in self.measures:
             config, fixed = self.learner.config, self.opponents.fixed(stage.opponents)
             seed = stream("evaluation", config.seed)
-            self.measures[number] = Measures(list(stage.games), self.learner.player, fixed, config.evaluate_games, seed)
+            player = self.studio.player("self", self.learner.adapter, config.evaluate_temperature)
+            self.measures[number] = Measures(list(stage.games), player, fixed, config.evaluate_games, seed)
         return self.measures[number]
 
 
@@ -226,6 +228,7 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
     player, reference = studio.learner(config)
     learner = Learner.create(config, player, reference)
     opponents = Opponents(config, [stage.opponents for stage in curriculum.stages], studio, player)
+    check_ending(config, studio, [source.example for stage in curriculum.stages for source in stage.games])
     replay = Replay(config.replay, config.replay_size, config.replay_decay)
     it = Work(studio, learner, opponents, curriculum, replay, Monitors(), {})
     at = _resume(run, it, step, log)
@@ -238,6 +241,7 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
         threads=studio.threads,
         base=studio.base.fingerprint,
         trainable=trainable,
+        **started_from(config, log),
     )
     return it, at
 
@@ -344,9 +348,8 @@ def _finish(run: Run, it: Work, at: Progress, log: RunLog, reason: str) -> dict[
         it.learner.adapter.load_tensors(tensors["adapter"])
     reached = it.curriculum.stages[: it.curriculum.number + 1]
     grounds = [
-        Ground(stage.name, source.example, tuple(it.opponents.fixed(stage.opponents)))
+        Ground(stage.name, source.example, it.opponents.fixed(stage.opponents))
         for stage in reversed(reached)
         for source in stage.games
     ]
-    ending = conclude(run, it.studio, it.learner, grounds, it.learner.config.evaluate_games)
-    return summary | ending.summary | {"adapter": str(run.adapter), "report": ending.report}
+    return summary | conclude(run, it.studio, it.learner, grounds, it.learner.config.evaluate_games)
