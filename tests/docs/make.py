@@ -120,7 +120,7 @@ def command_pages() -> str:
 def _name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return (parameter.metavar or parameter.name.upper()) + (" ..." if parameter.nargs == -1 else "")
-    kinds = {int: "N", float: "NUMBER", str: "TEXT"}
+    kinds = {int: "N", float: "NUMBER", str: "TEXT", list[str]: "TEXT"}
     value = parameter.metavar or ("" if parameter.is_flag else kinds[parameter.type_descriptor.annotation])
     return f"{'/'.join(parameter.opts)} {value}".strip()
 
