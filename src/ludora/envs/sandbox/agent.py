@@ -5,22 +5,20 @@ before anything else runs: whatever is deleted or replaced later is not read by 
 own user namespace, for the mounts of a trusted run; what it starts keeps a few, behind a system-call filter, and can neither
 signal, trace nor read it (process 1 of its namespace, not dumpable, more capabilities).
 
-Requests and answers are lines of JSON on standard input and output. When the other side is gone, so is everything here.
+A request on standard input is a line - language, seconds, 1 for a trusted run, bytes of script - and the script. The answer on
+standard output is a line - exit status, 1 for each of timed out, out of memory and truncated, seconds, bytes of output - and the
+output. When the other side is gone, so is everything here.
+
+Few modules, and no enums, types or JSON: importing those takes longer than all the rest of a sandbox's start.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import ctypes
-import json
 import os
 import resource
 import select
-import signal
-import sys
 import time
-from typing import Any
 
 IN, OUT = 0, 1
 CHUNK = 65_536
@@ -56,6 +54,8 @@ KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 # A trusted run keeps one more (WAKE_ALARM, of no use in here): the kernel lets nobody with fewer capabilities open its
 # memory or its descriptors under /proc.
 MARK = 35
+SIGKILL = 9
+IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ
 
 
 class Ended(Exception):
@@ -80,17 +80,17 @@ def prctl(*arguments: int) -> int:
 # ---- the file system -----------------------------------------------------------------------------------------------
 
 
-def lay_out(config: dict[str, Any]) -> None:
+def lay_out(disk_mb: int, inodes: int, binds: tuple[str, ...]) -> None:
     """Put a fresh writable layer over the root, which becomes the pristine one.
 
     The layer lies in memory, so it has a size. The pristine root stays mounted, covered by an empty folder.
     """
     mount("none", "/", flags=RECURSIVE | PRIVATE)
-    mount("tmpfs", "/tmp", "tmpfs", NO_DEVICES, f"size={config['disk_mb']}m,nr_inodes={config['inodes']},mode=755")
+    mount("tmpfs", "/tmp", "tmpfs", NO_DEVICES, f"size={disk_mb}m,nr_inodes={inodes},mode=755")
     for name in ("upper", "work", "root"):
         os.mkdir(f"/tmp/{name}", 0o755)
     mount("overlay", "/tmp/root", "overlay", NO_DEVICES, "lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work,userxattr")
-    for folder in config["binds"]:
+    for folder in binds:
         show(folder)
     for folder in ("/proc", "/dev"):
         mount(folder, f"/tmp/root{folder}", flags=MOVE)
@@ -103,9 +103,8 @@ def lay_out(config: dict[str, Any]) -> None:
 
 def show(folder: str) -> None:
     """Let a folder that is mounted in the pristine root be seen in the layer over it; a `local` in it is the layer's."""
-    place, own = f"/tmp/root{folder}", -1
-    with contextlib.suppress(FileNotFoundError):
-        own = os.open(f"{place}/local", os.O_PATH)
+    place = f"/tmp/root{folder}"
+    own = os.open(f"{place}/local", os.O_PATH) if os.path.isdir(f"{place}/local") else -1
     mount(folder, place, flags=BIND | RECURSIVE)
     if own >= 0:
         mount(f"/proc/self/fd/{own}", f"{place}/local", flags=BIND)
@@ -192,42 +191,56 @@ def copy(source: str, target: str) -> None:
 # ---- a command -----------------------------------------------------------------------------------------------------
 
 
-def become_command(request: dict[str, Any], config: dict[str, Any]) -> None:
-    """In a child: give up what a command shall not have, and become it. Does not return."""
-    trusted, script = request["trusted"], request["script"].encode()
-    os.setsid()
-    if trusted:
-        trusted_view()
-    words = COMMANDS[request["language"]]
-    if len(words) > 2 or len(script) > LONG:
+class Request:
+    """What the other side wants run."""
+
+    def __init__(self, line: str) -> None:
+        language, seconds, trusted, size = line.split()
+        self.language, self.seconds, self.trusted, self.size = language, float(seconds), trusted == "1", int(size)
+        self.script = b""
+
+    def become(self, rlimits: dict[str, int], program: bytes) -> None:
+        """In a forked process: give up what a command shall not have, and become it. Does not return."""
+        os.setsid()
+        if self.trusted:
+            trusted_view()
+        words = self._words()
+        os.umask(0o022)
+        os.chdir("/")
+        os.nice(5)
+        for number in IGNORED_BY_PYTHON:
+            libc.signal(number, ctypes.c_void_p(0))
+        for name, value in rlimits.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        give_up(program, (*KEPT, MARK) if self.trusted else KEPT)
+        path = TRUSTED_PATH if self.trusted else PATH
+        for folder in path.split(":"):
+            try:
+                os.execve(f"{folder}/{words[0]}", words, {**ENVIRONMENT, "PATH": path})
+            except OSError:
+                continue
+        os.write(2, f"{words[0]}: command not found\n".encode())
+        os._exit(127)
+
+    def _words(self) -> list[str | bytes]:
+        """The command line; closes all descriptors but the first three, and that of a script too long for one."""
+        words: list[str | bytes] = [*COMMANDS[self.language]]
+        if len(words) == 2 and len(self.script) <= LONG:
+            os.closerange(3, 4096)
+            return [*words, self.script]
         held = os.memfd_create("script", 0)
-        with open(held, "wb", closefd=False) as stream:
-            stream.write(script)
+        left = self.script
+        while left:
+            left = left[os.write(held, left) :]
         os.dup2(held, SCRIPT)
-        words = words if len(words) > 2 else (words[0], f"/dev/fd/{SCRIPT}")
-        os.closerange(SCRIPT + 1, 4096)
         os.closerange(3, SCRIPT)
-    else:
-        words = (*words, script)  # type: ignore[assignment]
-        os.closerange(3, 4096)
-    os.umask(0o022)
-    os.chdir("/")
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    for name, value in config["rlimits"].items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
-    give_up(base64.b64decode(config["filter"]), (*KEPT, MARK) if trusted else KEPT)
-    path = TRUSTED_PATH if trusted else PATH
-    for folder in path.split(":"):
-        with contextlib.suppress(OSError):
-            os.execve(f"{folder}/{words[0]}", words, {**ENVIRONMENT, "PATH": path})
-    os.write(2, f"{words[0]}: command not found\n".encode())
-    os._exit(127)
+        os.closerange(SCRIPT + 1, 4096)
+        return words if len(words) > 2 else [words[0], f"/dev/fd/{SCRIPT}"]
 
 
 def give_up(program: bytes, kept: tuple[int, ...]) -> None:
     """Drop all capabilities but these for good, and load the system-call filter."""
-    prctl(AMBIENT, 4)
+    prctl(AMBIENT, 4)  # clear all
     for number in range(64):
         if number not in kept and prctl(CAPABILITY_BOUND_DROP, number) != 0:
             break  # there are no more
@@ -248,16 +261,16 @@ def give_up(program: bytes, kept: tuple[int, ...]) -> None:
 
 
 class Machine:
-    """The processes of the sandbox: who ended, what they use, and the pipes that background jobs still write to."""
+    """The processes of the sandbox: who ended, what they hold, and the pipes that background jobs still write to."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+    def __init__(self, memory_mb: int) -> None:
+        self.memory_mb = memory_mb
         self.ended: dict[int, int] = {}
         self.drained: list[int] = []
         self.looked = 0.0
         self.killed_for_memory = 0
 
-    def wait(self, more: tuple[int, ...] = (), seconds: float | None = None) -> set[int]:
+    def wait(self, more: tuple[int, ...] = (), seconds: float = 3600.0) -> set[int]:
         """Descriptors that are ready, of the other side's and `more`; looks after everything else meanwhile.
 
         Raises:
@@ -265,9 +278,9 @@ class Machine:
         """
         poll = select.poll()
         for descriptor in (IN, *more, *self.drained):
-            poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+            poll.register(descriptor, select.POLLIN | (select.POLLRDHUP if descriptor == IN else 0))
         alive = self.reap()
-        found = poll.poll(1000 * min(TICK if alive else 3600, 3600 if seconds is None else max(seconds, 0)))
+        found = poll.poll(1000 * max(0, min(TICK if alive else seconds, seconds)))
         for descriptor, event in found:
             if descriptor == IN and event & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
                 raise Ended
@@ -276,6 +289,7 @@ class Machine:
                 os.close(descriptor)
         if alive and time.monotonic() - self.looked > TICK * 0.8:
             self.watch_memory()
+        self.reap()
         return {descriptor for descriptor, _ in found}
 
     def reap(self) -> bool:
@@ -291,7 +305,7 @@ class Machine:
 
     def watch_memory(self) -> None:
         """Kill everything when all together hold too much."""
-        if sum(held_kb(pid) for pid in processes()) > self.config["memory_mb"] * 1024:
+        if sum(map(held_kb, processes())) > self.memory_mb * 1024:
             self.killed_for_memory += 1
             kill_all()
         self.looked = time.monotonic()
@@ -301,42 +315,6 @@ class Machine:
         self.drained.append(reader)
         if len(self.drained) > DRAINED:
             os.close(self.drained.pop(0))
-
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run one command to its end or its time's."""
-        self.ended.clear()
-        began, kills = time.monotonic(), self.killed_for_memory
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            child(request, self.config, writer)
-        os.close(writer)
-        exits, output = os.pidfd_open(pid), Output(reader, self.config["output_bytes"])
-        timed_out = False
-        while pid not in self.ended:
-            left = began + request["seconds"] - time.monotonic()
-            if left <= 0 and not timed_out:
-                timed_out = True
-                kill_command(pid)
-            ready = self.wait((exits,) if output.over else (exits, reader), None if timed_out else left)
-            if reader in ready:
-                output.take()
-            self.reap()
-        output.take_rest()
-        os.close(exits)
-        if output.over:
-            os.close(reader)
-        else:
-            self.drain(reader)
-        code = self.ended.pop(pid)
-        return {
-            "code": None if timed_out else 128 - code if code < 0 else code,
-            "output": bytes(output.kept).decode("utf-8", "replace"),
-            "timed_out": timed_out,
-            "out_of_memory": self.killed_for_memory > kills,
-            "truncated": output.truncated,
-            "seconds": time.monotonic() - began,
-        }
 
 
 class Output:
@@ -366,19 +344,6 @@ class Output:
                 break
 
 
-def child(request: dict[str, Any], config: dict[str, Any], writer: int) -> None:
-    """What the forked process does: never returns, never raises."""
-    try:
-        nothing = os.open("/dev/null", os.O_RDONLY)
-        for source, target in ((nothing, 0), (writer, 1), (writer, 2)):
-            os.dup2(source, target)
-        become_command(request, config)
-    except BaseException as error:  # boundary: a forked process must end here
-        os.write(2, f"sandbox: {error}\n".encode())
-    finally:
-        os._exit(126)
-
-
 def processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
 
@@ -397,9 +362,16 @@ def held_kb(pid: int) -> int:
     return sum(int(words[1]) for words in lines if words and words[0] in ("RssAnon:", "RssShmem:"))
 
 
+def kill(pid: int) -> None:
+    """A process; a group, when negative; -1: everything in this namespace but process 1."""
+    try:
+        os.kill(pid, SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 def kill_all() -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)  # everything in this namespace but process 1
+    kill(-1)
 
 
 def kill_command(pid: int) -> None:
@@ -408,8 +380,7 @@ def kill_command(pid: int) -> None:
     Who forks faster than we look is killed with everything else.
     """
     for _ in range(20):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-pid, signal.SIGKILL)  # its process group, at one stroke
+        kill(-pid)  # its process group, at one stroke
         family, found = {pid}, []
         for other in processes():  # in the order of their numbers, which mostly is that of birth
             fields = read_proc(other, "stat").rpartition(")")[2].split()
@@ -417,54 +388,97 @@ def kill_command(pid: int) -> None:
                 family.add(other)
                 found.append(other)
         for other in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(other, signal.SIGKILL)
+            kill(other)
         if not found:
             return
     kill_all()
 
 
-# ---- the conversation ----------------------------------------------------------------------------------------------
+# ---- serving -------------------------------------------------------------------------------------------------------
 
 
-def receive(machine: Machine | None, held: bytearray) -> dict[str, Any]:
-    """The next line. `held` keeps what was read beyond it."""
-    while b"\n" not in held:
-        if machine is None or IN in machine.wait():
-            read = os.read(IN, CHUNK)
-            if not read:
-                raise Ended
-            held += read
-    line, _, rest = bytes(held).partition(b"\n")
-    held[:] = rest
-    return dict(json.loads(line))
+def run(request: Request, machine: Machine, output_bytes: int, rlimits: dict[str, int], program: bytes) -> None:
+    """Run one command to its end or its time's, and answer."""
+    machine.ended.clear()
+    began, kills = time.monotonic(), machine.killed_for_memory
+    reader, writer = os.pipe()
+    output = Output(reader, output_bytes)
+    pid = start(request, writer, rlimits, program)
+    os.close(writer)
+    exits = os.pidfd_open(pid) if pid else reader
+    timed_out = False
+    while pid and pid not in machine.ended:
+        left = began + request.seconds - time.monotonic()
+        if left <= 0 and not timed_out:
+            timed_out = True
+            kill_command(pid)
+        if reader in machine.wait((exits,) if output.over else (exits, reader), TICK if timed_out else left):
+            output.take()
+    output.take_rest()
+    if output.over:
+        os.close(reader)
+    else:
+        machine.drain(reader)
+    if pid:
+        os.close(exits)
+    code = machine.ended.pop(pid, 126)
+    flags = (timed_out, machine.killed_for_memory > kills, output.truncated)
+    facts = (128 - code if code < 0 else code, *map(int, flags), time.monotonic() - began, len(output.kept))
+    answer(" ".join(map(str, facts)), bytes(output.kept))
 
 
-def send(answer: dict[str, Any]) -> None:
-    data = json.dumps(answer).encode() + b"\n"
-    while data:
-        data = data[os.write(OUT, data) :]
+def start(request: Request, writer: int, rlimits: dict[str, int], program: bytes) -> int:
+    """Fork the command, whose output goes to `writer`. 0 when there are too many processes."""
+    try:
+        pid = os.fork()
+    except BlockingIOError as error:
+        os.write(writer, f"sandbox: fork: {error.strerror}\n".encode())
+        return 0
+    if pid:
+        return pid
+    try:
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        for source, target in ((nothing, 0), (writer, 1), (writer, 2)):
+            os.dup2(source, target)
+        request.become(rlimits, program)
+    except BaseException as error:  # boundary: a forked process must end here
+        os.write(2, f"sandbox: {error}\n".encode())
+    os._exit(126)
 
 
-def main() -> None:
-    """Serve until the other side is gone."""
-    held = bytearray()
-    config = receive(None, held)
+def receive(machine: Machine) -> Request:
+    """The next request. Raises Ended when there will be none."""
+    held, request = b"", None
+    while request is None or len(held) < request.size:
+        if IN not in machine.wait():
+            continue
+        held += os.read(IN, CHUNK)
+        if request is None and b"\n" in held:
+            line, _, held = held.partition(b"\n")
+            request = Request(line.decode())
+    request.script = held
+    return request
+
+
+def answer(line: str, data: bytes = b"") -> None:
+    left = f"{line}\n".encode() + data
+    while left:
+        left = left[os.write(OUT, left) :]
+
+
+def main(limits: dict[str, int], rlimits: dict[str, int], binds: tuple[str, ...], program: bytes) -> None:
+    """Serve until the other side is gone. Its text ends with a call of this."""
     checked(prctl(SET_DUMPABLE, 0), "dumpable")
     os.setgroups([])
-    os.nice(5)
     try:
-        lay_out(config)
+        lay_out(limits["disk_mb"], limits["inodes"], binds)
     except OSError as error:
-        send({"error": str(error)})
+        answer(f"the file system: {error}")
         return
-    machine = Machine(config)
-    send({"ready": True})
-    with contextlib.suppress(Ended, BrokenPipeError):
+    machine = Machine(limits["memory_mb"])
+    answer("ready")
+    try:
         while True:
-            send(machine.run(receive(machine, held)))
-
-
-if __name__ == "__main__":
-    main()
-    sys.exit()
+            run(receive(machine), machine, limits["output_bytes"], rlimits, program)
+    except (Ended, BrokenPipeError):
+        return

@@ -22,11 +22,11 @@ import threading
 
 from ludora.envs.sandbox.base import Done, Limits
 from ludora.envs.sandbox.roots import Root
-from ludora.envs.sandbox.talk import STARTED_WITHIN, agent_code, bootstrap
+from ludora.envs.sandbox.talk import STARTED_WITHIN, agent_text, bootstrap
 from ludora.envs.sandbox.userns import Entered
 from ludora.errors import EnvBroken
 
-FEWER = 2  # processes of ours that count with the sandbox's: bwrap outside, and process 1
+OURS = 4  # processes that count with the sandbox's: our shell, bwrap, process 1, and one more command of it
 # Starts bwrap, and gives the namespace that it makes its ids: all of ours, as they are.
 BUILD = r"""
 exec 3<&0
@@ -46,16 +46,17 @@ class NamespaceSandbox:
         """Raises EnvBroken when it cannot be started."""
         self.root, self.limits = root, limits
         self._lock = threading.Lock()  # one command after another, whoever asks
+        agent = agent_text(limits, root.binds)
         told, tell = os.pipe()
         held, release = os.pipe()
         try:
-            command = bwrap(root, tell, held)
-            limit = f"--nproc={limits.processes + FEWER}"
+            command = bwrap(root, len(agent), tell, held)
+            limit = f"--nproc={limits.processes + OURS}"
             self._entered = Entered(["sh", "-c", BUILD, "sh", "prlimit", limit, *command], (tell, held))
             os.close(tell)
             tell = -1
             try:
-                self._start(told, release)
+                self._start(agent, told, release)
             except BaseException:
                 self._entered.kill()
                 raise
@@ -64,7 +65,7 @@ class NamespaceSandbox:
                 if descriptor >= 0:
                     os.close(descriptor)
 
-    def _start(self, told: int, release: int) -> None:
+    def _start(self, agent: bytes, told: int, release: int) -> None:
         """Follow bwrap until the agent is ready."""
         line = self._entered.line
         try:
@@ -73,7 +74,7 @@ class NamespaceSandbox:
             if line.receive(STARTED_WITHIN) != b"mapped":
                 raise ValueError
             os.write(release, b"1")
-            line.start(self.root.binds, self.limits)
+            line.start(agent)
         except (OSError, ValueError, KeyError, EnvBroken) as error:
             said = self._entered.said() or (error.message if isinstance(error, EnvBroken) else "")
             raise EnvBroken(
@@ -96,7 +97,7 @@ class NamespaceSandbox:
             self._entered.wait(STARTED_WITHIN)
 
 
-def bwrap(root: Root, tell: int, held: int) -> list[str]:
+def bwrap(root: Root, agent_size: int, tell: int, held: int) -> list[str]:
     """The command line of bubblewrap, and of the Python that becomes the agent."""
     spaces = [f"--unshare-{kind}" for kind in ("user", "pid", "net", "ipc", "uts", "cgroup-try")]
     return [
@@ -107,7 +108,7 @@ def bwrap(root: Root, tell: int, held: int) -> list[str]:
         *(word for folder in root.binds for word in ("--ro-bind", folder, folder)),
         *("--proc", "/proc", "--dev", "/dev", "--cap-add", "ALL", "--chdir", "/", "--clearenv"),
         *("--die-with-parent", "--new-session", "--as-pid-1", "--"),
-        *(root.python, "-I", "-S", "-c", bootstrap(agent_code())),
+        *(root.python, "-I", "-S", "-c", bootstrap(agent_size)),
     ]
 
 

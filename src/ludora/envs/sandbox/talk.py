@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import platform
 import socket
 import time
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from ludora.envs.sandbox.base import Done, Limits
 from ludora.envs.sandbox.kernel import MACHINES, system_call_filter
@@ -19,19 +17,17 @@ STARTED_WITHIN = 60.0  # seconds for a start, on a machine that is busy with man
 MB = 1 << 20
 
 
-def agent_code() -> str:
-    """The agent as text; its own imports are all it needs."""
+@cache
+def _agent() -> str:
     return Path(__file__).with_name("agent.py").read_text(encoding="utf-8")
 
 
-def bootstrap(code: str) -> str:
-    """What Python is told on its command line: to read as many bytes from its standard input, and be that."""
-    size = len(code.encode())
-    return f"import os;c=b''\nwhile len(c)<{size}:c+=os.read(0,{size}-len(c))\nexec(c)"
+def agent_text(limits: Limits, binds: tuple[str, ...]) -> bytes:
+    """The agent as a program: its own text, and a call of its `main`.
 
-
-def agent_config(limits: Limits) -> dict[str, Any]:
-    """What the agent is told first."""
+    Raises:
+        InputError: the system calls of this processor are not known.
+    """
     machine = platform.machine()
     if machine not in MACHINES:
         raise InputError(f"the sandbox's system-call filter knows no {machine}", f"it knows {', '.join(MACHINES)}")
@@ -43,63 +39,79 @@ def agent_config(limits: Limits) -> dict[str, Any]:
         "NOFILE": 1024,
         "NPROC": limits.processes,
     }
-    return {
-        "disk_mb": limits.disk_mb,
-        "inodes": limits.inodes,
-        "memory_mb": limits.memory_mb,
-        "output_bytes": limits.output_bytes,
-        "rlimits": rlimits,
-        "filter": base64.b64encode(system_call_filter(machine)).decode(),
-    }
+    own = {name: getattr(limits, name) for name in ("disk_mb", "inodes", "memory_mb", "output_bytes")}
+    return f"{_agent()}\nmain({own}, {rlimits}, {binds}, {system_call_filter(machine)})\n".encode()
+
+
+def bootstrap(size: int) -> str:
+    """What Python is told on its command line: to read so many bytes from its standard input, and be that."""
+    return f"import os;c=b''\nwhile len(c)<{size}:c+=os.read(0,{size}-len(c))\nexec(c)"
 
 
 class Line:
-    """A connection on which lines are exchanged, each within a time."""
+    """A connection to a process, on which each answer must come within a time."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.held = bytearray()
+        self.held = b""
 
     def send(self, data: bytes) -> None:
         """Raises OSError when the other side is gone."""
         self.connection.settimeout(STARTED_WITHIN)
         self.connection.sendall(data)
 
-    def receive(self, seconds: float) -> bytes:
-        """The next line without its end; b"" when the other side is gone. Raises TimeoutError."""
-        until = time.monotonic() + seconds
-        while b"\n" not in self.held:
-            self.connection.settimeout(max(until - time.monotonic(), 0.001))
-            read = self.connection.recv(65_536)
-            if not read:
-                return b""
-            self.held += read
-        line, _, rest = bytes(self.held).partition(b"\n")
-        self.held[:] = rest
-        return line
+    def _more(self, until: float) -> None:
+        self.connection.settimeout(max(until - time.monotonic(), 0.001))
+        read = self.connection.recv(65_536)
+        if not read:
+            raise ConnectionResetError("it has ended")
+        self.held += read
 
-    def say(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a message and wait for the answer.
+    def receive(self, seconds: float, size: int = -1) -> bytes:
+        """So many bytes, or without a size the next line without its end.
 
         Raises:
-            EnvBroken: there was none.
+            OSError: the other side is gone, or was silent for too long.
         """
-        try:
-            self.send(json.dumps(message).encode() + b"\n")
-            if line := self.receive(seconds):
-                return dict(json.loads(line))
-        except (OSError, ValueError) as error:
-            raise EnvBroken(f"the sandbox does not answer: {error}") from None
-        raise EnvBroken("the sandbox has ended")
+        until = time.monotonic() + seconds
+        while len(self.held) < size if size >= 0 else b"\n" not in self.held:
+            self._more(until)
+        if size >= 0:
+            found, self.held = self.held[:size], self.held[size:]
+        else:
+            found, _, self.held = self.held.partition(b"\n")
+        return found
+
+    def start(self, agent: bytes) -> None:
+        """Hand the agent over to a Python that runs `bootstrap`, and wait until it is ready.
+
+        Raises:
+            EnvBroken: it is not.
+            OSError: it does not answer.
+        """
+        self.send(agent)
+        said = self.receive(STARTED_WITHIN)
+        if said != b"ready":
+            raise EnvBroken(said.decode("utf-8", "replace"))
 
     def run(self, script: str, language: str, seconds: float, trusted: bool) -> Done:
-        """One command, to its end."""
-        request = {"script": script, "language": language, "seconds": seconds, "trusted": trusted}
-        return Done(**self.say(request, seconds + PATIENCE))
+        """One command, to its end.
 
-    def start(self, binds: tuple[str, ...], limits: Limits) -> None:
-        """Hand the agent over to a Python that runs `bootstrap`, and wait until it is ready."""
-        self.send(agent_code().encode())
-        answer = self.say(agent_config(limits) | {"binds": binds}, STARTED_WITHIN)
-        if "error" in answer:
-            raise EnvBroken(f"the sandbox's file system: {answer['error']}")
+        Raises:
+            EnvBroken: there was no answer.
+        """
+        data = script.encode("utf-8", "surrogateescape")
+        try:
+            self.send(f"{language} {seconds} {trusted:d} {len(data)}\n".encode() + data)
+            code, timed_out, memory, truncated, took, size = self.receive(seconds + PATIENCE).split()
+            output = self.receive(PATIENCE, int(size))
+        except (OSError, ValueError) as error:
+            raise EnvBroken(f"the sandbox does not answer: {error}") from None
+        return Done(
+            code=None if timed_out == b"1" else int(code),
+            output=output.decode("utf-8", "replace"),
+            timed_out=timed_out == b"1",
+            out_of_memory=memory == b"1",
+            truncated=truncated == b"1",
+            seconds=float(took),
+        )

@@ -20,6 +20,7 @@ BASE = 1_900_000_000  # as root: the first host id of a sandbox; they belong to 
 IDS = 65_536
 # A shell that is started before it has an id loses its capabilities; what it starts after has them all.
 ENTER = 'echo ids; read -r go && exec "$@"'
+UNPACKED_WITHIN = 600.0  # seconds, on a slow disk
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -98,13 +99,12 @@ class Entered:
         """Wait for the namespace, and give it its ids."""
         users, groups = own_ids()
         try:
-            if self.line.receive(STARTED_WITHIN) != b"ids":
-                raise EnvBroken(self.said() or "no user namespace could be made")
+            self.line.receive(STARTED_WITHIN)
             for kind, ids in (("uid", users), ("gid", groups)):
                 self._map(kind, ids)
             self.line.send(b"\n")
         except OSError as error:
-            raise EnvBroken(f"no user namespace could be made: {error.strerror or error}") from None
+            raise EnvBroken(f"no user namespace could be made: {self.said() or error}") from None
 
     def _map(self, kind: str, ids: Ids) -> None:
         pid, extents = str(self.process.pid), ids.extents()
@@ -156,11 +156,9 @@ def as_root_inside(command: list[str], data: IO[bytes] | None = None) -> None:
         while data and (block := data.read(1 << 20)):
             entered.line.send(block)
         entered.line.connection.shutdown(socket.SHUT_WR)
-        while entered.line.receive(600.0):
-            pass
-        said = entered.said()
-    except OSError as error:
-        entered.kill()
-        raise EnvBroken(f"{command[0]}: {error}") from None
-    if entered.wait(STARTED_WITHIN) != 0:
+        entered.process.wait(UNPACKED_WITHIN)
+    except (OSError, subprocess.TimeoutExpired):
+        pass  # what it said is told below
+    said = entered.said()
+    if entered.wait(0) != 0:
         raise EnvBroken(f"{command[0]}: {said or 'it failed'}")
