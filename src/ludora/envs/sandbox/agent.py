@@ -1,13 +1,13 @@
 """Process 1 of a sandbox: lays a writable layer over the root file system, then runs commands one after another.
 
-It is handed into the sandbox as text and runs on the Python there, so it imports the standard library alone, and all of it
-before anything else runs: whatever is deleted or replaced later is not read by it. It keeps every capability of the sandbox's
-own user namespace, for the mounts of a trusted run; what it starts keeps a few, behind a system-call filter, and can neither
-signal, trace nor read it (process 1 of its namespace, not dumpable, more capabilities).
+It is handed into the sandbox as text (`layers.py`, then this) and runs on the Python there, so it imports the standard
+library alone, all of it before anything else runs: what is replaced later is not read by it. It keeps every capability
+of the sandbox's own user namespace, for the mounts of a trusted run. What it starts keeps a few, behind a system-call
+filter, and can neither signal nor trace nor read it: it is process 1, not dumpable, and has more capabilities.
 
-A request on standard input is a line - language, seconds, 1 for a trusted run, bytes of script - and the script. The answer on
-standard output is a line - exit status, 1 for each of timed out, out of memory and truncated, seconds, bytes of output - and the
-output. When the other side is gone, so is everything here.
+A request on standard input is a line - language, seconds, 1 for a trusted run, bytes of script - and the script. The
+answer on standard output is a line - exit status, 1 for each of timed out, out of memory and truncated, seconds, bytes
+of output - and the output. When the other side is gone, so is everything here.
 
 Few modules, and no enums, types or JSON: importing those takes longer than all the rest of a sandbox's start.
 """
@@ -19,6 +19,8 @@ import os
 import resource
 import select
 import time
+
+from ludora.envs.sandbox.layers import checked, lay_out, libc, trusted_view
 
 IN, OUT = 0, 1
 CHUNK = 65_536
@@ -35,26 +37,14 @@ COMMANDS = {
     "c": ("bash", "-c", f"gcc -x c -o /tmp/a.out /dev/fd/{SCRIPT} && exec /tmp/a.out"),
     "cpp": ("bash", "-c", f"g++ -x c++ -o /tmp/a.out /dev/fd/{SCRIPT} && exec /tmp/a.out"),
 }
-LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-CODE = ("lib", "lib32", "lib64", "libexec", "libx32", "local/lib")  # of /usr: what programs load code from
-# Of /etc: what decides which code a program loads, or whom it asks. The rest of /etc is state, which verdicts are about.
-PINNED = ("ld.so.cache", "ld.so.conf", "ld.so.preload", "ld.so.conf.d", "nsswitch.conf", "alternatives")
-HIDDEN = "/proc/tty"  # a folder that every /proc has and nobody needs: the pristine root is mounted there, and covered
-
-libc = ctypes.CDLL(None, use_errno=True)
-READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, MOVE, RECURSIVE, PRIVATE = (
-    *(1, 2, 4, 8, 32, 4096, 8192, 16384),
-    1 << 18,
-)
-NEW_MOUNTS = 0x20000
 SET_DUMPABLE, CAPABILITY_BOUND_DROP, NO_NEW_PRIVILEGES, SECCOMP, AMBIENT = 4, 24, 38, 22, 47
-# Capabilities of what runs here: those of a container, without making devices and raw sockets. CHOWN DAC_OVERRIDE FOWNER
-# FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE SETFCAP
+# Capabilities of what runs here, those of a container without devices and raw sockets: CHOWN DAC_OVERRIDE FOWNER FSETID
+# KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE SETFCAP
 KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 # A trusted run keeps one more (WAKE_ALARM, of no use in here): the kernel lets nobody with fewer capabilities open its
 # memory or its descriptors under /proc.
 MARK = 35
-SIGKILL = 9
+SIGKILL, EVERYBODY = 9, -1
 IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ
 
 
@@ -62,130 +52,9 @@ class Ended(Exception):
     """The other side is gone."""
 
 
-def checked(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    texts = [text.encode() or None for text in (source, target, kind)]
-    checked(libc.mount(*texts, ctypes.c_ulong(flags), options.encode() or None), f"mount {kind or source} on {target}")
-
-
 def prctl(*arguments: int) -> int:
+    """prctl(2)."""
     return int(libc.prctl(*(ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:5])))
-
-
-# ---- the file system -----------------------------------------------------------------------------------------------
-
-
-def lay_out(disk_mb: int, inodes: int, binds: tuple[str, ...]) -> None:
-    """Put a fresh writable layer over the root, which becomes the pristine one.
-
-    The layer lies in memory, so it has a size. The pristine root stays mounted, covered by an empty folder.
-    """
-    mount("none", "/", flags=RECURSIVE | PRIVATE)
-    mount("tmpfs", "/tmp", "tmpfs", NO_DEVICES, f"size={disk_mb}m,nr_inodes={inodes},mode=755")
-    for name in ("upper", "work", "root"):
-        os.mkdir(f"/tmp/{name}", 0o755)
-    mount("overlay", "/tmp/root", "overlay", NO_DEVICES, "lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work,userxattr")
-    for folder in binds:
-        show(folder)
-    for folder in ("/proc", "/dev"):
-        mount(folder, f"/tmp/root{folder}", flags=MOVE)
-    checked(libc.pivot_root(b"/tmp/root", f"/tmp/root{HIDDEN}".encode()), "pivot_root")
-    os.chdir("/")
-    mount("none", HIDDEN, "tmpfs", READ_ONLY | NO_SUID | NO_DEVICES | NO_EXEC, "size=4k,nr_inodes=2")
-    mount("none", "/dev", "tmpfs", REMOUNT | NO_SUID, "size=64k,nr_inodes=256,mode=755")
-    mount("none", "/dev/shm", "tmpfs", NO_SUID | NO_DEVICES, "size=16m,nr_inodes=1000,mode=1777")
-
-
-def show(folder: str) -> None:
-    """Let a folder that is mounted in the pristine root be seen in the layer over it; a `local` in it is the layer's."""
-    place = f"/tmp/root{folder}"
-    own = os.open(f"{place}/local", os.O_PATH) if os.path.isdir(f"{place}/local") else -1
-    mount(folder, place, flags=BIND | RECURSIVE)
-    if own >= 0:
-        mount(f"/proc/self/fd/{own}", f"{place}/local", flags=BIND)
-        os.close(own)
-
-
-def trusted_view() -> None:
-    """Change this process's root to one with the system programs as they were, and everything else as it is now.
-
-    A tree of our own: names at its top cannot be swapped, and it is read-only. /usr is the pristine one, with what was added
-    to it beside; what programs load code from is the pristine alone.
-    """
-    clean, place = HIDDEN, f"{HIDDEN}/mnt"
-    top, pins = f"{place}/top", f"{place}/pins"
-    checked(libc.unshare(NEW_MOUNTS), "unshare")
-    mount("none", "/", flags=RECURSIVE | PRIVATE)
-    checked(libc.umount2(HIDDEN.encode(), 0), "uncover the pristine root")
-    mount("tmpfs", place, "tmpfs", NO_DEVICES, "size=2m,nr_inodes=4000,mode=755")
-    for folder in (top, pins, f"{place}/nothing"):
-        os.mkdir(folder)
-    for name in sorted({*os.listdir("/"), "etc", "usr"} - set(LINKS)):
-        show_as_it_is(name, top)
-    for name in LINKS:
-        if os.path.islink(f"{clean}/{name}"):
-            os.symlink(os.readlink(f"{clean}/{name}"), f"{top}/{name}")
-        elif os.path.isdir(f"{clean}/{name}"):
-            os.mkdir(f"{top}/{name}")
-            mount(f"{clean}/{name}", f"{top}/{name}", flags=BIND)
-    merge(f"{clean}/usr", "/usr", f"{top}/usr", f"{place}/nothing")
-    if os.path.isdir("/usr/local") and not os.path.islink("/usr/local"):
-        mount("/usr/local", f"{top}/usr/local", flags=BIND)
-    for name in CODE:
-        if os.path.isdir(f"{clean}/usr/{name}") and not os.path.islink(f"{clean}/usr/{name}"):
-            mount(f"{clean}/usr/{name}", f"{top}/usr/{name}", flags=BIND | RECURSIVE)
-    pin(f"{clean}/etc", pins)
-    merge(pins, "/etc", f"{top}/etc", f"{place}/nothing")
-    mount("none", place, "", REMOUNT | BIND | READ_ONLY | NO_DEVICES)
-    os.chroot(top)
-
-
-def show_as_it_is(name: str, top: str) -> None:
-    """Let something at the top of the file system be seen in another tree; of /etc and /usr only the place is made."""
-    place = f"{top}/{name}"
-    if name in ("etc", "usr"):
-        os.mkdir(place)
-    elif os.path.islink(f"/{name}"):
-        os.symlink(os.readlink(f"/{name}"), place)
-    elif os.path.isdir(f"/{name}"):
-        os.mkdir(place)  # /proc alone: what is mounted in it has this very tree beneath
-        mount(f"/{name}", place, flags=BIND | (0 if name == "proc" else RECURSIVE))
-    elif os.path.isfile(f"/{name}"):
-        os.close(os.open(place, os.O_CREAT))
-        mount(f"/{name}", place, flags=BIND)
-
-
-def merge(first: str, second: str, place: str, nothing: str) -> None:
-    """Mount at `place` what is in either folder, read-only; what is in both is the first's."""
-    second = second if os.path.isdir(second) and not os.path.islink(second) else nothing
-    mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={first}:{second},userxattr")
-
-
-def pin(etc: str, pins: str) -> None:
-    """Copy the pinned part of a pristine /etc; a file that is not there is pinned as an empty one."""
-    for name in [*PINNED, *(name for name in os.listdir(etc) if name.startswith("python3"))]:
-        source, target = f"{etc}/{name}", f"{pins}/{name}"
-        if os.path.isdir(source):
-            os.mkdir(target)
-            for link in os.listdir(source):
-                if os.path.islink(f"{source}/{link}"):
-                    os.symlink(os.readlink(f"{source}/{link}"), f"{target}/{link}")
-                elif os.path.isfile(f"{source}/{link}"):
-                    copy(f"{source}/{link}", f"{target}/{link}")
-        else:
-            copy(source, target)
-
-
-def copy(source: str, target: str) -> None:
-    with open(target, "wb") as made:
-        if os.path.isfile(source):
-            with open(source, "rb") as stream:
-                made.write(stream.read())
 
 
 # ---- a command -----------------------------------------------------------------------------------------------------
@@ -204,7 +73,7 @@ class Request:
         os.setsid()
         if self.trusted:
             trusted_view()
-        words = self._words()
+        name, *arguments = self._words()
         os.umask(0o022)
         os.chdir("/")
         os.nice(5)
@@ -216,18 +85,18 @@ class Request:
         path = TRUSTED_PATH if self.trusted else PATH
         for folder in path.split(":"):
             try:
-                os.execve(f"{folder}/{words[0]}", words, {**ENVIRONMENT, "PATH": path})
+                os.execve(f"{folder}/{name}", [name, *arguments], {**ENVIRONMENT, "PATH": path})
             except OSError:
                 continue
-        os.write(2, f"{words[0]}: command not found\n".encode())
+        os.write(2, f"{name}: command not found\n".encode())
         os._exit(127)
 
-    def _words(self) -> list[str | bytes]:
+    def _words(self) -> list[str]:
         """The command line; closes all descriptors but the first three, and that of a script too long for one."""
-        words: list[str | bytes] = [*COMMANDS[self.language]]
+        words = [*COMMANDS[self.language]]
         if len(words) == 2 and len(self.script) <= LONG:
             os.closerange(3, 4096)
-            return [*words, self.script]
+            return [*words, os.fsdecode(self.script)]
         held = os.memfd_create("script", 0)
         left = self.script
         while left:
@@ -307,7 +176,7 @@ class Machine:
         """Kill everything when all together hold too much."""
         if sum(map(held_kb, processes())) > self.memory_mb * 1024:
             self.killed_for_memory += 1
-            kill_all()
+            kill(EVERYBODY)
         self.looked = time.monotonic()
 
     def drain(self, reader: int) -> None:
@@ -345,15 +214,17 @@ class Output:
 
 
 def processes() -> list[int]:
+    """All but process 1."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
 
 
 def read_proc(pid: int, name: str) -> str:
+    """A file of /proc about a process; empty when it ended meanwhile."""
     try:
         with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except OSError:
-        return ""  # it ended meanwhile
+        return ""
 
 
 def held_kb(pid: int) -> int:
@@ -363,15 +234,11 @@ def held_kb(pid: int) -> int:
 
 
 def kill(pid: int) -> None:
-    """A process; a group, when negative; -1: everything in this namespace but process 1."""
+    """Kill a process; a group, when negative; EVERYBODY: all in this namespace but process 1."""
     try:
         os.kill(pid, SIGKILL)
     except ProcessLookupError:
-        pass
-
-
-def kill_all() -> None:
-    kill(-1)
+        return
 
 
 def kill_command(pid: int) -> None:
@@ -391,7 +258,7 @@ def kill_command(pid: int) -> None:
             kill(other)
         if not found:
             return
-    kill_all()
+    kill(EVERYBODY)
 
 
 # ---- serving -------------------------------------------------------------------------------------------------------
@@ -461,6 +328,7 @@ def receive(machine: Machine) -> Request:
 
 
 def answer(line: str, data: bytes = b"") -> None:
+    """Write all of it."""
     left = f"{line}\n".encode() + data
     while left:
         left = left[os.write(OUT, left) :]

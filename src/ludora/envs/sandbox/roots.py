@@ -1,7 +1,7 @@
 """Root file systems for sandboxes: made once, shared by all, never written to.
 
-A minimal Debian (mmdebstrap or debootstrap), what a container engine exports, or the programs of this very machine. All three
-come as a tar archive and are unpacked by root of a user namespace, so that every file belongs to an id of the sandbox.
+A minimal Debian (mmdebstrap), what a container engine exports, or the programs of this very machine. Each comes as a tar
+archive and is unpacked by root of a user namespace, so that every file belongs to an id of the sandbox.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Root:
 
 
 def store() -> Path:
-    """The folder of all root file systems: of root, where the ids of a sandbox can reach it; else in the user's cache."""
+    """The folder of all root file systems: as root, where the ids of a sandbox can reach it."""
     if os.geteuid() == 0 and not os.environ.get("LUDORA_CACHE"):
         return Path("/var/cache/ludora/shell")
     return cache_dir() / "shell"

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import socket
-import time
+import threading
 from functools import cache
 from pathlib import Path
 
+from ludora.envs.sandbox.agent import COMMANDS as LANGUAGES
 from ludora.envs.sandbox.base import Done, Limits
+from ludora.envs.sandbox.child import ENDS_WITHIN, Child
 from ludora.envs.sandbox.kernel import MACHINES, system_call_filter
 from ludora.errors import EnvBroken, InputError
 
 PATIENCE = 30.0  # seconds over a command's own within which an answer must come
-STARTED_WITHIN = 60.0  # seconds for a start, on a machine that is busy with many
+HINT = "ludora doctor says what is missing"
 MB = 1 << 20
 
 
 @cache
 def _agent() -> str:
-    return Path(__file__).with_name("agent.py").read_text(encoding="utf-8")
+    """The text of both files, without what the second imports from the first."""
+    here = Path(__file__).parent
+    layers, agent = ((here / name).read_text(encoding="utf-8") for name in ("layers.py", "agent.py"))
+    kept = [line for line in agent.splitlines(True) if not line.startswith(("from ludora", "from __future__"))]
+    return layers + "".join(kept)
 
 
 def agent_text(limits: Limits, binds: tuple[str, ...]) -> bytes:
@@ -40,7 +47,7 @@ def agent_text(limits: Limits, binds: tuple[str, ...]) -> bytes:
         "NPROC": limits.processes,
     }
     own = {name: getattr(limits, name) for name in ("disk_mb", "inodes", "memory_mb", "output_bytes")}
-    return f"{_agent()}\nmain({own}, {rlimits}, {binds}, {system_call_filter(machine)})\n".encode()
+    return f"{_agent()}\nmain({own}, {rlimits}, {binds}, {system_call_filter(machine)!r})\n".encode()
 
 
 def bootstrap(size: int) -> str:
@@ -48,65 +55,43 @@ def bootstrap(size: int) -> str:
     return f"import os;c=b''\nwhile len(c)<{size}:c+=os.read(0,{size}-len(c))\nexec(c)"
 
 
-class Line:
-    """A connection to a process, on which each answer must come within a time."""
+class Running:
+    """A sandbox whose process 1 is our agent, whoever started it. It ends with this process, however that ends."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.held = b""
-
-    def send(self, data: bytes) -> None:
-        """Raises OSError when the other side is gone."""
-        self.connection.settimeout(STARTED_WITHIN)
-        self.connection.sendall(data)
-
-    def _more(self, until: float) -> None:
-        self.connection.settimeout(max(until - time.monotonic(), 0.001))
-        read = self.connection.recv(65_536)
-        if not read:
-            raise ConnectionResetError("it has ended")
-        self.held += read
-
-    def receive(self, seconds: float, size: int = -1) -> bytes:
-        """So many bytes, or without a size the next line without its end.
-
-        Raises:
-            OSError: the other side is gone, or was silent for too long.
-        """
-        until = time.monotonic() + seconds
-        while len(self.held) < size if size >= 0 else b"\n" not in self.held:
-            self._more(until)
-        if size >= 0:
-            found, self.held = self.held[:size], self.held[size:]
-        else:
-            found, _, self.held = self.held.partition(b"\n")
-        return found
+    def __init__(self, child: Child, limits: Limits, facts: dict[str, str]) -> None:
+        self.child, self.limits = child, limits
+        self.facts = facts  # what results were got with: the backend, the root file system
+        self._lock = threading.Lock()  # one command after another, whoever asks
 
     def start(self, agent: bytes) -> None:
         """Hand the agent over to a Python that runs `bootstrap`, and wait until it is ready.
 
         Raises:
-            EnvBroken: it is not.
-            OSError: it does not answer.
+            EnvBroken: it is not; what there is of it is gone.
         """
-        self.send(agent)
-        said = self.receive(STARTED_WITHIN)
-        if said != b"ready":
-            raise EnvBroken(said.decode("utf-8", "replace"))
-
-    def run(self, script: str, language: str, seconds: float, trusted: bool) -> Done:
-        """One command, to its end.
-
-        Raises:
-            EnvBroken: there was no answer.
-        """
-        data = script.encode("utf-8", "surrogateescape")
         try:
-            self.send(f"{language} {seconds} {trusted:d} {len(data)}\n".encode() + data)
-            code, timed_out, memory, truncated, took, size = self.receive(seconds + PATIENCE).split()
-            output = self.receive(PATIENCE, int(size))
-        except (OSError, ValueError) as error:
-            raise EnvBroken(f"the sandbox does not answer: {error}") from None
+            self.child.send(agent)
+            said = self.child.receive(ENDS_WITHIN).decode("utf-8", "replace")
+        except OSError as error:
+            said = self.child.said() or str(error)
+        if said != "ready":
+            self.child.end()
+            raise EnvBroken(f"the sandbox did not start: {said}", HINT)
+
+    def run(self, script: str, *, language: str = "bash", seconds: float | None = None, trusted: bool = False) -> Done:
+        """As the protocol says."""
+        if language not in LANGUAGES:
+            raise ValueError(f"a sandbox runs {', '.join(LANGUAGES)}, not {language}")
+        limit = self.limits.seconds if seconds is None else seconds
+        data = script.encode("utf-8", "replace")
+        with self._lock:
+            try:
+                self.child.send(f"{language} {limit} {trusted:d} {len(data)}\n".encode() + data)
+                code, timed_out, memory, truncated, took, size = self.child.receive(limit + PATIENCE).split()
+                output = self.child.receive(PATIENCE, int(size))
+            except (OSError, ValueError) as error:
+                self.close()
+                raise EnvBroken(f"the sandbox does not answer: {error}") from None
         return Done(
             code=None if timed_out == b"1" else int(code),
             output=output.decode("utf-8", "replace"),
@@ -115,3 +100,10 @@ class Line:
             truncated=truncated == b"1",
             seconds=float(took),
         )
+
+    def close(self) -> None:
+        """Kill everything in it: process 1 ends when its line is cut, and its namespace with it."""
+        if self.child.open:
+            with contextlib.suppress(OSError):
+                self.child.line.shutdown(socket.SHUT_RDWR)  # wakes who waits for an answer in another thread
+            self.child.end()
