@@ -79,8 +79,8 @@ class Request:
         os.nice(5)
         for number in IGNORED_BY_PYTHON:
             libc.signal(number, ctypes.c_void_p(0))
-        for name, value in rlimits.items():
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        for kind, value in rlimits.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (value, value))
         give_up(program, (*KEPT, MARK) if self.trusted else KEPT)
         path = TRUSTED_PATH if self.trusted else PATH
         for folder in path.split(":"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ludora.envs.sandbox import containers, namespaces
 from ludora.envs.sandbox.base import Limits
+from ludora.envs.sandbox.checks import refuse
 from ludora.envs.sandbox.roots import Root, find_root
 from ludora.envs.sandbox.talk import Running
-from ludora.errors import InputError, nearest
+from ludora.errors import EnvBroken, InputError, nearest
 
 BACKENDS = ("namespaces", *containers.ENGINES)
 DEFAULT = Limits()
@@ -28,7 +29,11 @@ def open_sandbox(
         EnvBroken: it did not start.
     """
     if backend == "namespaces":
-        return namespaces.start(root or find_root(), limits)
+        try:
+            return namespaces.start(root or find_root(), limits)
+        except EnvBroken:
+            refuse()
+            raise
     if backend not in BACKENDS:
         raise InputError(f"there is no sandbox backend {backend!r}", nearest(backend, BACKENDS))
     if not image:

@@ -1,7 +1,7 @@
 """Sandboxes in containers of Docker or Podman. The same agent is process 1; the engine makes the namespaces.
 
-The agent needs CAP_SYS_ADMIN for its mounts, and no profile that forbids mounting. What it runs has no capability that a
-container has not by default, and our own system-call filter instead of the engine's.
+The agent needs CAP_SYS_ADMIN for its mounts, and no profile that forbids mounting. What it runs has no capability that
+a container has not by default, and our own system-call filter instead of the engine's.
 """
 
 from __future__ import annotations
@@ -35,29 +35,36 @@ def start(engine: str, image: str, limits: Limits) -> Running:
         InputError: there is no such engine, or no such image.
         EnvBroken: it did not start.
     """
-    version, digest = check(engine, image)
+    facts = {"backend": f"{engine} {version(engine)}", "root": image, "digest": image_id(engine, image)}
     agent = agent_text(limits, ())
     child = Child(command(engine, image, limits, len(agent)), os.environ)
-    sandbox = Running(child, limits, {"backend": f"{engine} {version}", "root": image, "digest": digest})
+    sandbox = Running(child, limits, facts)
     sandbox.start(agent)
     return sandbox
 
 
-def check(engine: str, image: str) -> tuple[str, str]:
-    """Version of the engine, and id of the image.
+def version(engine: str) -> str:
+    """Of the engine's server.
 
     Raises:
-        InputError: one of them is not there.
+        InputError: it is not there, or does not answer.
     """
     if shutil.which(engine) is None:
-        raise InputError(f"{engine} is not installed", "or use the sandbox that needs no engine: backend=namespaces")
-    version = _ask([engine, "version", "--format", "{{.Server.Version}}"])
-    if version is None:
-        raise InputError(f"{engine} does not answer", f"start its service, and see {engine} info")
-    digest = _ask([engine, "image", "inspect", "--format", "{{.Id}}", image])
-    if digest is None:
+        raise InputError(f"{engine} is not installed", f"install {engine}, or use backend=namespaces, which needs none")
+    found = _ask([engine, "version", "--format", "{{.Server.Version}}"])
+    if found is None:
+        raise InputError(
+            f"{engine} does not answer", f"start its service and see {engine} info, or use backend=namespaces"
+        )
+    return found
+
+
+def image_id(engine: str, image: str) -> str:
+    """Raises InputError when the engine has no such image."""
+    found = _ask([engine, "image", "inspect", "--format", "{{.Id}}", image])
+    if found is None:
         raise InputError(f"{engine} has no image {image!r}", f"{engine} pull {image}")
-    return version, digest
+    return found
 
 
 def _ask(words: list[str]) -> str | None:

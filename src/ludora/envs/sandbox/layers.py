@@ -74,8 +74,8 @@ def show(folder: str) -> None:
 def trusted_view() -> None:
     """Change this process's root to one with the system programs as they were, and everything else as it is now.
 
-    A tree of our own, read-only: nobody can swap the names at its top. /usr is the pristine one, with what was added to it
-    beside; what programs load code from is the pristine one alone.
+    A tree of our own, read-only: nobody can swap the names at its top. /usr is the pristine one, with what was added
+    to it beside; what programs load code from is the pristine one alone.
     """
     clean, place = HIDDEN, f"{HIDDEN}/mnt"
     top, pins = f"{place}/top", f"{place}/pins"
@@ -130,8 +130,9 @@ def merge(first: str, second: str, place: str, nothing: str) -> None:
     try:
         mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={first}:{second},userxattr")
     except OSError:  # three layers on one another are one too many: take our own and the root beneath it
-        layers = f"{first}:{HIDDEN}/tmp/upper{second}:{HIDDEN}{second}"
-        mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={layers},userxattr")
+        wanted = (first, f"{HIDDEN}/tmp/upper{second}", f"{HIDDEN}{second}", nothing)
+        layers = [path for path in dict.fromkeys(wanted) if os.path.isdir(path)]
+        mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={':'.join(layers)},userxattr")
 
 
 def pin(etc: str, pins: str) -> None:

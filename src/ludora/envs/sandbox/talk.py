@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import socket
 import threading
 from functools import cache
@@ -18,6 +19,8 @@ from ludora.errors import EnvBroken, InputError
 PATIENCE = 30.0  # seconds over a command's own within which an answer must come
 HINT = "ludora doctor says what is missing"
 MB = 1 << 20
+# C0 and C1 controls, and what turns the direction of text
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @cache
@@ -53,6 +56,11 @@ def agent_text(limits: Limits, binds: tuple[str, ...]) -> bytes:
 def bootstrap(size: int) -> str:
     """What Python is told on its command line: to read so many bytes from its standard input, and be that."""
     return f"import os;c=b''\nwhile len(c)<{size}:c+=os.read(0,{size}-len(c))\nexec(c)"
+
+
+def plain(text: str) -> str:
+    """The text with every control character but newline and tab replaced: what a terminal would obey is only shown."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class Running:
@@ -94,7 +102,7 @@ class Running:
                 raise EnvBroken(f"the sandbox does not answer: {error}") from None
         return Done(
             code=None if timed_out == b"1" else int(code),
-            output=output.decode("utf-8", "replace"),
+            output=plain(output.decode("utf-8", "replace")),
             timed_out=timed_out == b"1",
             out_of_memory=memory == b"1",
             truncated=truncated == b"1",

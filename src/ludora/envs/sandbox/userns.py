@@ -56,7 +56,7 @@ def _range(kind: str) -> int:
             if owner in (name, user) and first.isdigit() and count.isdigit() and int(count) >= IDS - 1:
                 return int(first)
     raise InputError(
-        f"/etc/{kind} sets no {IDS} ids aside for {name}",
+        f"/etc/{kind} sets no {IDS:,} ids aside for {name}",
         f"as root: usermod --add-{kind}s 100000-165535 {name} (a range that no other line of /etc/{kind} has)",
     )
 
