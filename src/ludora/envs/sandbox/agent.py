@@ -246,18 +246,20 @@ def kill_command(pid: int) -> None:
 
     Who forks faster than we look is killed with everything else.
     """
+    killed: set[int] = set()
     for _ in range(20):
         kill(-pid)  # its process group, at one stroke
-        family, found = {pid}, []
+        family, found = {pid}, set()
         for other in processes():  # in the order of their numbers, which mostly is that of birth
             fields = read_proc(other, "stat").rpartition(")")[2].split()
-            if fields and fields[0] != "Z" and (other == pid or int(fields[1]) in family or int(fields[3]) == pid):
+            if fields and (other == pid or int(fields[1]) in family or int(fields[3]) == pid):
                 family.add(other)
-                found.append(other)
-        for other in found:
+                found.add(other)
+        if found <= killed:
+            return  # nobody is new, and who is killed starts nobody
+        for other in found - killed:
             kill(other)
-        if not found:
-            return
+        killed |= found
     kill(EVERYBODY)
 
 

@@ -98,6 +98,7 @@ def trusted_view() -> None:
         mount("/usr/local", f"{top}/usr/local", flags=BIND)
     for name in CODE:
         if os.path.isdir(f"{clean}/usr/{name}") and not os.path.islink(f"{clean}/usr/{name}"):
+            os.makedirs(f"{top}/usr/{name}", exist_ok=True)
             mount(f"{clean}/usr/{name}", f"{top}/usr/{name}", flags=BIND | RECURSIVE)
     pin(f"{clean}/etc", pins)
     merge(pins, "/etc", f"{top}/etc", f"{place}/nothing")
