@@ -99,8 +99,9 @@ def setup(source: str, say: Callable[[str], None], packages: tuple[str, ...] = P
         try:
             digest, python = inspect(archive, host=source == "host")
         except (OSError, tarfile.TarError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InputError(
-                f"{archive}: {error}", "a tar archive of a root file system, such as docker export writes"
+                f"{archive}: {why}", "a tar archive of a root file system, such as docker export writes"
             ) from None
         folder = target / f"{'host' if source == 'host' else 'root'}-{digest[:12]}"
         root = Root(folder / "fs", source, digest, python, tuple(BINDS) if source == "host" else ())
