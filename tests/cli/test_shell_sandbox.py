@@ -33,7 +33,9 @@ def test_setup_probe_and_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert "NOT contained" in capsys.readouterr().out
 
 
-def test_doctor_says_what_the_sandbox_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_what_the_sandbox_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("LUDORA_CACHE", str(tmp_path))
     assert run(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["sandbox"]
@@ -54,7 +56,14 @@ def test_doctor_says_what_the_sandbox_lacks(monkeypatch: pytest.MonkeyPatch, tmp
         (["probe", "--threads", "0"], "threads", ""),
     ],
 )
-def test_bad_input(words: list[str], why: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input(
+    words: list[str],
+    why: str,
+    hint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("LUDORA_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run(["shell", *words]) == 2

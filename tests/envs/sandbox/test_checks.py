@@ -51,13 +51,19 @@ def test_without_unshare_too(root: Root, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "value", "fix"),
     [
-        ("kernel/apparmor_restrict_unprivileged_userns", "1", "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
         ("user/max_user_namespaces", "0", "as root: sysctl -w user.max_user_namespaces=10000"),
         ("user/max_user_namespaces", "1", "as root: sysctl -w user.max_user_namespaces=10000"),
         ("kernel/unprivileged_userns_clone", "0", "as root: sysctl -w kernel.unprivileged_userns_clone=1"),
     ],
 )
-def test_a_switch_of_the_kernel(root: Root, tmp_path: Path, name: str, value: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_of_the_kernel(
+    root: Root, tmp_path: Path, name: str, value: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(userns, "_range", lambda kind: 100_000)
     (tmp_path / name).parent.mkdir()
@@ -73,7 +79,16 @@ def test_user_namespaces_that_are_forbidden() -> None:
         "from ludora.errors import InputError\n"
         "try: open_sandbox(root=Root(Path('/'), 'none', '', '/usr/bin/python3'))\nexcept InputError as error: print(error)"
     )
-    words = ["unshare", "--user", "--map-root-user", "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$0" -c "$1"', sys.executable, code]
+    words = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        'echo 0 > /proc/sys/user/max_user_namespaces; exec "$0" -c "$1"',
+        sys.executable,
+        code,
+    ]
     done = subprocess.run(words, capture_output=True, text=True)
     assert "max_user_namespaces: 0" in done.stdout and "sysctl -w user.max_user_namespaces=10000" in done.stdout, done
 

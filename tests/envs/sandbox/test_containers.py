@@ -59,7 +59,13 @@ def test_a_container(engine: str, tmp_path: Path) -> None:
     assert version == [engine, "version", "--format", "{{.Server.Version}}"]
     assert image == [engine, "image", "inspect", "--format", "{{.Id}}", "local-os/default"]
     assert run[:3] == [engine, "run", "--rm"] and run[-5] == "local-os/default" and run[-4:-1] == ["-I", "-S", "-c"]
-    wanted = {"--interactive", "--network=none", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=52"}
+    wanted = {
+        "--interactive",
+        "--network=none",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "--pids-limit=52",
+    }
     assert wanted <= set(run) and f"--memory={384 << 20}" in run and f"--memory-swap={384 << 20}" in run
     assert not {"--privileged", "--pid=host", "--net=host", "-v", "--volume"} & set(run)
 
@@ -88,7 +94,9 @@ def test_an_engine_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_agent_that_says_something_else_is_no_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = 'case "$1" in version) echo 1;; image) echo x;; *) cat > /dev/null & echo "the file system: no overlay"; esac'
+    code = (
+        'case "$1" in version) echo 1;; image) echo x;; *) cat > /dev/null & echo "the file system: no overlay"; esac'
+    )
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{code}\n")
     (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -106,4 +114,6 @@ def test_the_agent_imports_few_modules_and_none_of_ours() -> None:
 
 
 def test_capabilities_of_the_agent_are_those_it_needs() -> None:
-    assert "SYS_ADMIN" in containers.CAPABILITIES and not {"NET_ADMIN", "SYS_PTRACE", "MKNOD", "NET_RAW"} & set(containers.CAPABILITIES)
+    assert "SYS_ADMIN" in containers.CAPABILITIES and not {"NET_ADMIN", "SYS_PTRACE", "MKNOD", "NET_RAW"} & set(
+        containers.CAPABILITIES
+    )

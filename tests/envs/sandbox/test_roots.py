@@ -45,15 +45,29 @@ def test_the_host_root_holds_nothing_of_the_host_s_own() -> None:
         assert not [name for name in members if name.startswith(secret)]
     assert not [name for name in members if name.startswith(("home/", "root/.ssh", "usr/bin", "var/lib/"))]
     of_etc = {name.removeprefix("etc/").split("/")[0] for name in members if name.startswith("etc/")}
-    assert of_etc <= {name.split("/")[0] for name in ETC} | {"passwd", "shadow", "group", "gshadow", "hostname", "hosts", "fstab"}
+    assert of_etc <= {name.split("/")[0] for name in ETC} | {
+        "passwd",
+        "shadow",
+        "group",
+        "gshadow",
+        "hostname",
+        "hosts",
+        "fstab",
+    }
     assert members["etc/shadow"].mode == 0o640 and members["tmp"].mode == 0o1777
 
 
 def test_what_the_host_keeps_to_root_is_left_out(root: Root) -> None:
     with tarfile.open(fileobj=io.BytesIO(host_archive())) as made:
-        copied = [name for name in made.getnames() if name.startswith("etc/") and Path("/", name).is_file() and not Path("/", name).is_symlink()]
+        copied = [
+            name
+            for name in made.getnames()
+            if name.startswith("etc/") and Path("/", name).is_file() and not Path("/", name).is_symlink()
+        ]
     generated = {"etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/hostname", "etc/hosts", "etc/fstab"}
-    assert copied and all(stat.S_IMODE(Path("/", name).stat().st_mode) & 0o004 for name in copied if name not in generated)
+    assert copied and all(
+        stat.S_IMODE(Path("/", name).stat().st_mode) & 0o004 for name in copied if name not in generated
+    )
 
 
 def test_setting_up_again_finds_what_is_there(root: Root) -> None:
@@ -154,7 +168,11 @@ def test_an_unpacking_that_fails_leaves_nothing(cache: Path, monkeypatch: pytest
     with rig.open_folder() as folder:
         monkeypatch.setenv("LUDORA_CACHE", str(folder))
         whole = archive(folder / "a.tar", "usr/bin/bash", "usr/bin/python3")
-        monkeypatch.setattr(roots, "as_root_inside", lambda *args: (_ for _ in ()).throw(OSError("disk full")) if args[0][0] == "tar" else None)
+        monkeypatch.setattr(
+            roots,
+            "as_root_inside",
+            lambda *args: (_ for _ in ()).throw(OSError("disk full")) if args[0][0] == "tar" else None,
+        )
         with pytest.raises(OSError, match="disk full"):
             setup(str(whole), quiet)
         assert list((folder / "shell").iterdir()) == []
