@@ -137,7 +137,7 @@ def unpack(archive: Path, root: Root) -> None:
         with archive.open("rb") as stream:
             as_root_inside(command, stream)
         made.rename(folder)
-    except BaseException:
+    except BaseException:  # boundary: what is half made goes, whatever happened
         remove(made)
         raise
 
