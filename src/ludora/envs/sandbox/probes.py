@@ -147,7 +147,7 @@ PROBES = (
     # ---- time and processes
     Probe("processes", "fork bomb", ":(){ :|:& };:; sleep 60", killed, seconds=1.0),
     Probe("processes", "as many processes as there can be", _FORK_ALL, at_most(40), "python"),
-    Probe("processes", "processes of ten users", _FORK_USERS, at_most(46), "python"),
+    Probe("processes", "processes of ten users", _FORK_USERS, at_most(45), "python"),
     Probe("processes", "fork bomb of sessions", "b() { setsid bash -c \"$(declare -f b); b & b\" & }; b; sleep 60", killed, seconds=1.0),
     Probe("time", "endless loop", "while :; do :; done", killed, seconds=0.5),
     Probe("time", "trapped signals", "trap '' TERM INT HUP QUIT; while :; do sleep 60; done", killed, seconds=0.5),
