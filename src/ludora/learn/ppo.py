@@ -11,13 +11,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
+from ludora.evals.groups import group_metrics, training_stats
 from ludora.evals.progress import Measure
 from ludora.learn import maths
 from ludora.learn.conclude import conclude
@@ -50,6 +51,7 @@ class Progress:
     stale: int = 0  # evaluations since the best
     games: int = 0
     decisions: int = 0
+    stats: dict[str, Any] = field(default_factory=dict)  # `training_stats.json` of the last update, in a shell
 
 
 def train(
@@ -103,6 +105,7 @@ def train(
         _read_clock(run, at)
         at.games += len(finished)
         at.decisions += len(decisions)
+        at.stats = training_stats(at.update, mine)
         metrics |= _speed_metrics(studio, decisions, played - started, ended - played, at)
         if config.evaluate_every and (at.update % config.evaluate_every == 0 or _over(config, at)):
             metrics |= _evaluate(measure, at, log)
@@ -166,6 +169,7 @@ def _rollout_metrics(
         "loss_rate": (counts[Outcome.LOST] + counts[Outcome.FORFEITED]) / n,
         "truncated_rate": counts[Outcome.TRUNCATED] / n,
         "broken_games": float(sum(bool(f.error) for f in finished)),
+        "retried_games": float(sum(f.retried for f in finished)),
         "invalid_rate": sum(step.move.stop == "invalid" for step in steps) / max(1, len(steps)),
         "attempts": sum(step.move.attempts for step in steps) / max(1, len(steps)),
         "turns": len(steps) / n,
@@ -178,7 +182,7 @@ def _rollout_metrics(
     for name, group in groups.items():
         metrics[f"return/{name}"] = math.fsum(t.total for t in group) / len(group)
         metrics[f"win_rate/{name}"] = sum(t.outcome is Outcome.WON for t in group) / len(group)
-    return metrics
+    return metrics | group_metrics(mine)
 
 
 def _speed_metrics(
@@ -267,6 +271,8 @@ def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> Non
     state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state(), "caches": keys}
     files = {f"{name}.safetensors": pack_tensors(values) for name, values in tensors.items() if values}
     files["state.json"] = json.dumps(state, sort_keys=True).encode()
+    if at.stats:
+        files["training_stats.json"] = json.dumps(at.stats, indent=2).encode()
     run.save_checkpoint(at.update, files)
     _mark(run, at)
     run.prune(learner.config.keep)
@@ -302,7 +308,7 @@ def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, 
     tensors = {
         name.removesuffix(".safetensors"): unpack_tensors(data)
         for name, data in found.files.items()
-        if name != "state.json"
+        if name.endswith(".safetensors")
     }
     learner.load_tensors(tensors)
     learner.load_state(state["learner"])

@@ -27,6 +27,7 @@ PLAYERS: Mapping[str, str] = {
     "human": "you, at the terminal",
     "base": "the base model without an adapter",
     "adapter": "the base model with an adapter: adapter(runs/NAME/adapter)",
+    "merged": "a model that an adapter was merged into, in place of the base: merged(FOLDER)",
     "self": "the learner itself; only as a training opponent",
     "snapshots": "earlier selves of the learner, snapshots(last=5); only as a training opponent",
 }
@@ -55,9 +56,9 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
     elif spec.name == "base":
         if spec != Spec("base"):
             raise InputError(f"{text!r}: base takes no options", "write base; --model chooses another model")
-    elif spec.name == "adapter":
+    elif spec.name in ("adapter", "merged"):
         if len(spec.args) != 1 or spec.params or spec.variant:
-            raise InputError(f"{text!r} needs the adapter's folder and nothing else", "adapter(runs/NAME/adapter)")
+            raise InputError(f"{text!r} needs the {spec.name} folder and nothing else", f"{spec.name}(FOLDER)")
     else:
         _scripted(spec)
     return spec
@@ -104,7 +105,7 @@ def fixed_player(text: str, studio: Studio) -> Player:
 
 def _build(spec: Spec, fixed: Callable[[Spec], Player]) -> Player:
     """The player of a checked spec; `fixed` makes those with a model, alone or inside another's options."""
-    if spec.name in ("base", "adapter"):
+    if spec.name in ("base", "adapter", "merged"):
         return fixed(spec)
     if spec.name == "epsilon":
         share, inner = bots.epsilon_options(spec)

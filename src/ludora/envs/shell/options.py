@@ -1,14 +1,13 @@
 """What a TASK of the shell may set, and which entry a task means.
 
-    shell                                   built-in tasks, trained templates, values for training
-    shell(split=eval, level=1, act=line)    one-line tasks with values that training never sees
-    shell(template=chmod-mode, index=3)     one fixed task
-    shell(path=entries.json, index=17)      the entry "17" of a file
+shell                                   built-in tasks, trained templates, values for training
+shell(split=eval, level=1, act=line)    one-line tasks with values that training never sees
+shell(template=chmod-mode, index=3)     one fixed task
+shell(path=entries.json, index=17)      the entry "17" of a file
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 from ludora.envs.shell.actions import ACTS
 from ludora.envs.shell.entries import Entry, read_entries
 from ludora.envs.shell.templates.all import TEMPLATES
-from ludora.envs.shell.templates.base import HELD_OUT, LEVELS, SKILLS, SPLITS, TRAIN, Template
+from ludora.envs.shell.templates.base import HELD_OUT, SKILLS, SPLITS, TRAIN, Template
 from ludora.errors import InputError, nearest
 from ludora.rng import generator, stream
 from ludora.types import Spec, Task
 
 ALL = "all"
 EVAL_SHARE = 5  # one entry of a file in so many is for evaluation
-BACKENDS = ("auto", "namespaces", "docker", "podman")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,6 @@ class Options:
         output: characters of one command's output that are shown.
         seconds: that one command may take.
         correct, incorrect, unknown: rewards.
-        backend: of the sandbox.
     """
 
     path: str = ""
@@ -60,12 +57,11 @@ class Options:
     correct: float = 1.0
     incorrect: float = -0.5
     unknown: float = 0.0
-    backend: str = "auto"
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Options)}
 _RANGES = {"level": (0, 3), "rounds": (1, 100), "output": (0, 1_000_000)}
-_WORDS = {"act": ACTS, "backend": BACKENDS, "split": ("", *SPLITS, ALL)}
+_WORDS = {"act": ACTS, "split": ("", *SPLITS, ALL)}
 
 
 @lru_cache(maxsize=1024)
@@ -164,16 +160,14 @@ def entry_of(task: Task) -> Entry:
     """
     options = options_of(task.env)
     if options.path:
-        return _pick(entries_of(options), stream("shell entry", task.seed))
+        entries = entries_of(options)
+        return entries[stream("shell entry", task.seed) % len(entries)]
     templates = templates_of(options)
     if options.index:
         number = int(options.index)
         return instance(templates[number % len(templates)], options.split or TRAIN, number // len(templates))
-    return instance(_pick(templates, stream("shell template", task.seed)), options.split or TRAIN, task.seed)
-
-
-def _pick(items: Sequence[Any], draw: int) -> Any:
-    return items[draw % len(items)]
+    drawn = templates[stream("shell template", task.seed) % len(templates)]
+    return instance(drawn, options.split or TRAIN, task.seed)
 
 
 def instance(template: Template, split: str, number: int) -> Entry:
@@ -196,5 +190,3 @@ def canonical(spec: Spec) -> Spec:
     if options.index.isdigit():
         kept["index"] = int(options.index)  # as it is read: a number
     return Spec("shell", params=tuple(sorted(kept.items())))
-
-

@@ -1,7 +1,7 @@
-"""A template: a task with holes, filled in from pools of values of which one half is kept for evaluation.
+"""A template: a task with holes, filled in from pools of values, some of which are kept for evaluation.
 
-A hole is `@` and a name, in any of a template's texts: `@file`, `@word2`. Its kind is the name without the digit; two
-holes of one kind get different values.
+A hole is `@` and a name, in any of a template's texts: `@file`, `@word2`, and before a letter `@{n}d`. Its kind is the
+name without the digit; two holes of one kind get different values.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ POOLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shell": (("/bin/sh", "/bin/bash", "/usr/bin/bash"), ("/bin/dash", "/bin/rbash", "/usr/bin/sh")),
     "uid": (("2001", "2010", "2042", "2105", "2300", "2512"), ("3003", "3021", "3100", "3456")),
 }
-HOLE = re.compile(r"@(([a-z]+)\d?)")
+HOLE = re.compile(r"@(?P<brace>\{)?(?P<name>(?P<kind>[a-z]+)\d?)(?(brace)\})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Template:
         """The task with every hole filled, from the values for training or those for evaluation."""
         texts = (random.choice(self.asks), self.setup, self.check, self.solution)
         values = fill(texts, random, evaluation=evaluation)
-        ask, setup, check, solution = (HOLE.sub(lambda hole: values[hole[1]], text) for text in texts)
+        ask, setup, check, solution = (HOLE.sub(lambda hole: values[hole["name"]], text) for text in texts)
         key = "/".join((self.name, *values.values()))
         before = f"mkdir -p /srv && cd /srv\n{setup}" if setup else "mkdir -p /srv"
         skills = tuple(self.skills.split())
@@ -100,7 +100,7 @@ class Template:
 
 def fill(texts: tuple[str, ...], random: Random, *, evaluation: bool) -> dict[str, str]:
     """A value for every hole of some texts, by name, in the order of the names."""
-    holes = sorted({(hole[1], hole[2]) for text in texts for hole in HOLE.finditer(text)})
+    holes = sorted({(hole["name"], hole["kind"]) for text in texts for hole in HOLE.finditer(text)})
     values: dict[str, str] = {}
     for name, kind in holes:
         free = [value for value in POOLS[kind][evaluation] if value not in values.values()]
