@@ -56,13 +56,14 @@ def _merge(player: str, compare: str, folder: str, settings: Any) -> str:
     from pathlib import Path
 
     from ludora.errors import InputError
-    from ludora.models.merge import merge_adapter, merged_from
     from ludora.players.build import player_spec
     from ludora.types import Spec
 
     spec = player_spec(player)
     if spec.name != "adapter" or compare:
         raise InputError("--merged evaluates one adapter beside its merge", "name an adapter(FOLDER), and no --compare")
+    from ludora.models.merge import merge_adapter, merged_from  # torch, which a refusal needs not wait for
+
     adapter, out = Path(str(spec.args[0])), Path(folder)
     if not merged_from(out, adapter):
         trust = settings.trust_remote_code

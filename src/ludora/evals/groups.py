@@ -43,7 +43,7 @@ def _members(own: Iterable[Trajectory]) -> dict[str, dict[str, list[Trajectory]]
     found: dict[str, dict[str, list[Trajectory]]] = {}
     for t in own:
         for kind, fact in KINDS.items() if "skills" in t.info else ():
-            for name in str(t.info[fact]).split():
+            for name in str(t.info[fact] or "").split():  # a level of 0 is none
                 found.setdefault(kind, {}).setdefault(name, []).append(t)
     return found
 
