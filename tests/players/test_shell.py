@@ -49,5 +49,5 @@ def test_a_random_player_says_that_it_cannot() -> None:
 
 def test_merged_needs_a_folder() -> None:
     assert str(player_spec("merged(out)")) == "merged(out)"
-    with pytest.raises(InputError, match="needs the merged folder and nothing else"):
+    with pytest.raises(InputError, match="needs the merged model's folder and nothing else"):
         player_spec("merged")

@@ -58,7 +58,8 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
             raise InputError(f"{text!r}: base takes no options", "write base; --model chooses another model")
     elif spec.name in ("adapter", "merged"):
         if len(spec.args) != 1 or spec.params or spec.variant:
-            raise InputError(f"{text!r} needs the {spec.name} folder and nothing else", f"{spec.name}(FOLDER)")
+            whose = "adapter's" if spec.name == "adapter" else "merged model's"
+            raise InputError(f"{text!r} needs the {whose} folder and nothing else", f"{spec.name}(FOLDER)")
     else:
         _scripted(spec)
     return spec

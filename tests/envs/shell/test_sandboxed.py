@@ -6,29 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.envs.sandbox.conftest import root  # noqa: F401  a fixture
 from tests.envs.shell.test_entries import raw, write
 
 from ludora.cli.main import run
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.check import check_env
-from ludora.envs.sandbox.roots import find_root
 from ludora.envs.shell.env import ShellEnv, Verdict
 from ludora.envs.shell.options import Options, instance
 from ludora.envs.shell.templates.all import TEMPLATES
 from ludora.envs.shell.templates.base import EVAL, HELD_OUT
 from ludora.envs.shell.verify import prove, unsound
-from ludora.errors import InputError
 from ludora.players.shell import Reference
 from ludora.rollout import Game, collect
 from ludora.types import Move, Outcome, Task
 
 
-@pytest.fixture(autouse=True, scope="module")
-def root() -> None:
-    try:
-        find_root()
-    except InputError as error:
-        pytest.skip(f"{error.message}: {error.hint}")
+pytestmark = pytest.mark.usefixtures("root")  # of this machine's programs
 
 
 def test_every_reference_is_right_and_doing_nothing_is_wrong() -> None:

@@ -107,7 +107,7 @@ def verdict(done: Done) -> Verdict:
 def machine(entry: Entry, chosen: options.Options) -> Machine:
     """The machine of an entry, as a TASK's options want it."""
     limits = Limits(seconds=chosen.seconds)
-    return Machine(entry, limits, lambda: open_sandbox(limits))
+    return Machine(entry, limits, lambda: open_sandbox(limits, backend=chosen.backend, image=chosen.image))
 
 
 def canonical(spec: Spec) -> Spec:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ludora.envs.sandbox.build import BACKENDS
 from ludora.envs.shell.actions import ACTS
 from ludora.envs.shell.entries import Entry, read_entries
 from ludora.envs.shell.templates.all import TEMPLATES
@@ -42,6 +43,8 @@ class Options:
         output: characters of one command's output that are shown.
         seconds: that one command may take.
         correct, incorrect, unknown: rewards.
+        backend: of the sandbox: `namespaces`, or an engine, `docker` or `podman`.
+        image: that such an engine runs.
     """
 
     path: str = ""
@@ -57,11 +60,13 @@ class Options:
     correct: float = 1.0
     incorrect: float = -0.5
     unknown: float = 0.0
+    backend: str = "namespaces"
+    image: str = ""
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Options)}
 _RANGES = {"level": (0, 3), "rounds": (1, 100), "output": (0, 1_000_000)}
-_WORDS = {"act": ACTS, "split": ("", *SPLITS, ALL)}
+_WORDS = {"act": ACTS, "split": ("", *SPLITS, ALL), "backend": BACKENDS}
 
 
 @lru_cache(maxsize=1024)
@@ -101,6 +106,9 @@ def _checked(key: str, value: Any) -> Any:
 
 
 def _check_source(options: Options) -> None:
+    if bool(options.image) != (options.backend != "namespaces"):
+        missing = f"backend={options.backend} needs an image" if not options.image else "image has no effect alone"
+        raise InputError(f"shell: {missing}", "for example backend=docker, image=debian:stable-slim")
     if options.path:
         if options.template or options.level:
             key = "template" if options.template else "level"
