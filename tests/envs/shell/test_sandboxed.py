@@ -21,7 +21,6 @@ from ludora.players.shell import Reference
 from ludora.rollout import Game, collect
 from ludora.types import Move, Outcome, Task
 
-
 pytestmark = pytest.mark.usefixtures("root")  # of this machine's programs
 
 

@@ -12,7 +12,7 @@ RIGHTS = (
         ("Set the permissions of /srv/@file to @mode.", "Change the mode of /srv/@file to @mode."),
         "chmod @mode /srv/@file",
         '[ "$(stat -c %a /srv/@file)" = @mode ]',
-        setup="echo @word > @file; chmod 604 @file",
+        setup="echo @word > @file; chmod 601 @file",
     ),
     Template(
         "chmod-run",
