@@ -6,87 +6,57 @@ Ours and the plain way take turns, so that what else the machine does falls on b
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from support import ours as our_side
 from support.machine import emit, median, rounded, say, settle
 from support.plain import Plain
 from support.positions import turns_of
+from support.worker import working
 
 from ludora.types import Turn
 
 OUR_SIDE = "--our-side"  # first argument of the process that runs our side
 
 
-class Worker:
-    """Our side in its own process, asked for one update at a time."""
+class Seconds(NamedTuple):
+    """Of the plain way: per decision of the rollout, of the critic's pass and of one epoch, and per optimiser step."""
 
-    def __init__(self, which: str, count: int, updates: int, overrides: Sequence[str]) -> None:
-        command = [sys.executable, __file__, OUR_SIDE, which, str(count), str(updates), *overrides]
-        self._process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.facts = self._read()
+    acting: float
+    critic: float
+    training: float
+    step: float
 
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"our side ended early, exit code {self._process.wait()}")
-        return dict(json.loads(line))
-
-    def update(self) -> dict[str, Any]:
-        """The figures of one more update."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("next\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
+    def update(self, epochs: int, minibatch: int, *, critic: bool = True) -> float:
+        """Seconds per decision of a whole update."""
+        return self.acting + critic * self.critic + epochs * (self.training + self.step / minibatch)
 
 
-@contextmanager
-def working(*args: Any) -> Iterator[Worker]:
-    """A worker that ends with the block."""
-    worker = Worker(*args)
-    try:
-        yield worker
-    finally:
-        worker.close()
+def plain_seconds(plain: Plain, turns: Sequence[Turn], batches: tuple[int, int]) -> Seconds:
+    """On so many batches of acting, and of each other pass."""
+    acting, fewer = turns[: batches[0] * plain.batch], turns[: batches[1] * plain.batch]
+    return Seconds(plain.rollout(acting), plain.features(fewer), *plain.update(fewer))
 
 
-def plain_seconds(plain: Plain, turns: Sequence[Turn], batches: tuple[int, int]) -> tuple[float, float, float]:
-    """Seconds per decision of the rollout and of one epoch, and per optimiser step, on so many batches of each."""
-    size = plain.batch
-    acting = plain.rollout(turns[: batches[0] * size])
-    return acting, *plain.update(turns[: batches[1] * size])
-
-
-def compare(
-    ours: Sequence[dict[str, Any]], theirs: Sequence[tuple[float, float, float]], epochs: int, minibatch: int
-) -> dict[str, Any]:
+def compare(ours: Sequence[dict[str, Any]], theirs: Sequence[Seconds], epochs: int, minibatch: int) -> dict[str, Any]:
     """Decisions per second of both sides, medians over the repeats, and their ratios."""
     rollout = median([row["decisions"] / row["seconds_rollout"] for row in ours])
     update = median([row["decisions"] / row["seconds"] for row in ours])
-    acting, training, step = (median(column) for column in zip(*theirs, strict=True))
-    plain_update = 1 / (acting + epochs * (training + step / minibatch))
+    plain = Seconds(*(median(column) for column in zip(*theirs, strict=True)))
     return {
         "decisions_per_second": update,
         "decisions_per_second_rollout": rollout,
-        "plain_decisions_per_second": plain_update,
-        "plain_decisions_per_second_rollout": 1 / acting,
-        "ratio": update / plain_update,
-        "ratio_rollout": rollout * acting,
+        "plain_decisions_per_second": 1 / plain.update(epochs, minibatch),
+        "plain_decisions_per_second_rollout": 1 / plain.acting,
+        "ratio": update * plain.update(epochs, minibatch),
+        "ratio_plain_without_critic": update * plain.update(epochs, minibatch, critic=False),
+        "ratio_rollout": rollout * plain.acting,
         "ratio_lowest": min(row["decisions"] / row["seconds"] for row in ours)
-        * min(row[0] + epochs * (row[1] + row[2] / minibatch) for row in theirs),
+        * min(row.update(epochs, minibatch) for row in theirs),
     }
 
 
@@ -95,17 +65,17 @@ def leduc(options: argparse.Namespace, facts: dict[str, Any], batches: tuple[int
     overrides = [f"{key}={facts[key]}" for key in ("threads", "dtype")] + [f"model={options.model}"]
     if options.quick:
         overrides += ["games_per_update=32", "evaluate_every=0", "patience=0", "minibatch=32"]
-    with working("leduc", 0, options.repeats, overrides) as worker:
+    with working(sys.executable, __file__, OUR_SIDE, "leduc", "0", str(options.repeats), *overrides) as worker:
         known = worker.facts
         settings = {key: known[key] for key in ("layers", "rank", "alpha")}
         plain = Plain(options.model, facts["dtype"], batch=options.batch, **settings)
         turns = turns_of("leduc_poker", max(batches) * options.batch, distinct=False)
         say(f"leduc: {known['games_per_update']} games an update, layers {known['layers']}, rank {known['rank']}")
-        first = worker.update()
+        first = worker.turn()
         ours, theirs = [], []
         for number in range(options.repeats):
             theirs.append(plain_seconds(plain, turns, batches))
-            row = worker.update()
+            row = worker.turn()
             row["decisions"] = row["decisions_per_second"] * (row["seconds_rollout"] + row["seconds_update"])
             row["seconds"] = row["seconds_rollout"] + row["seconds_update"]
             ours.append(row)
@@ -128,17 +98,19 @@ def no_repeats(options: argparse.Namespace, facts: dict[str, Any], batches: tupl
     """Hex positions, all different, all layers adapted, one epoch: nothing can be computed once for two."""
     overrides = [f"{key}={facts[key]}" for key in ("threads", "dtype")] + [f"model={options.model}"]
     count = max(options.batch, 16 if options.quick else 128)
-    with working("distinct", count, options.repeats + 1, overrides) as worker:
+    with working(
+        sys.executable, __file__, OUR_SIDE, "distinct", str(count), str(options.repeats + 1), *overrides
+    ) as worker:
         known = worker.facts
         settings = {key: known[key] for key in ("layers", "rank", "alpha")}
         plain = Plain(options.model, facts["dtype"], batch=options.batch, **settings)
         turns = turns_of(our_side.HEX, max(batches) * options.batch, distinct=True, seed=1)
         say(f"{our_side.HEX}: {count} different positions an update, layers all, rank {known['rank']}")
-        worker.update()  # kernels set up
+        worker.turn()  # kernels set up
         ours, theirs = [], []
         for number in range(options.repeats):
             theirs.append(plain_seconds(plain, turns, batches))
-            row = worker.update()
+            row = worker.turn()
             row["seconds"] = row["seconds_rollout"] + row["seconds_critic"] + row["seconds_training"]
             row["rate"] = row["training_flops"] / row["seconds_training"]
             ours.append(row)
@@ -161,7 +133,9 @@ def no_repeats(options: argparse.Namespace, facts: dict[str, Any], batches: tupl
 
 HOW = (
     "plain: PEFT unmodified, adapter in the base's dtype, left-padded batches with an attention mask, logits of the whole "
-    "vocabulary at every position, nothing cached; timed on a sample and extrapolated per decision. flops_share: "
+    "vocabulary at every position, nothing cached; timed on a sample and extrapolated per decision. Both sides do the same "
+    "passes: acting, the base without adapter once per decision for the critic, one forward and backward pass per epoch; "
+    "ratio_*_plain_without_critic leaves the plain way's second one out. flops_share: "
     "(4 P + 6 sum r (in + out)) x tokens computed / seconds of the training pass, optimiser included, over the best matmul"
 )
 
@@ -189,6 +163,7 @@ def main() -> None:
         "benchmark": "ppo_throughput",
         **{key: poker.pop(key) for key in list(poker) if key.startswith(("ratio", "decisions_per", "plain_"))},
         "ratio_no_repeats": hexes.pop("ratio"),
+        "ratio_no_repeats_plain_without_critic": hexes.pop("ratio_plain_without_critic"),
         "ratio_rollout_no_repeats": hexes.pop("ratio_rollout"),
         **{key: hexes.pop(key) for key in shared},
         "tokens_per_distinct_token": poker.pop("tokens_per_distinct_token"),
