@@ -23,7 +23,11 @@ USER = 54_321
 
 def need(*programs: str) -> None:
     """Skip the test, or fail it where it must run, when this machine cannot have a sandbox or lacks one of these."""
-    missing = [f"{check.name}: {check.found}; {check.fix}" for check in checks() if check.fix and check.name != "root file system"]
+    missing = [
+        f"{check.name}: {check.found}; {check.fix}"
+        for check in checks()
+        if check.fix and check.name != "root file system"
+    ]
     missing += [f"{name} is not installed" for name in programs if shutil.which(name) is None]
     if missing and os.environ.get(REQUIRED):
         pytest.fail(missing[0])
@@ -51,9 +55,9 @@ cd "$1"; shift
 mount --bind passwd /etc/passwd
 for kind in subuid subgid; do touch $kind; mount --bind $kind /etc/$kind; done
 mount --bind "$1" python; mount --bind "$2" src; shift 2
-exec setpriv --reuid=%d --regid=%d --clear-groups env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$PWD/home" PYTHONPATH="$PWD/src" \
+exec setpriv --reuid=USER --regid=USER --clear-groups env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$PWD/home" PYTHONPATH="$PWD/src" \
   "$PWD/python/bin/$1" -c "$2"
-""" % (USER, USER)
+""".replace("USER", str(USER))
 
 
 def as_ordinary_user(code: str) -> str:
@@ -68,8 +72,22 @@ def as_ordinary_user(code: str) -> str:
             Path("/etc", kind).touch()
             (folder / kind).write_text("ludora-test:1700000000:65536\n", encoding="utf-8")
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        words = ["unshare", "--mount", "sh", "-c", _BECOME, "sh", str(folder), sys.base_prefix, str(SOURCE), python, code]
+        words = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            _BECOME,
+            "sh",
+            str(folder),
+            sys.base_prefix,
+            str(SOURCE),
+            python,
+            code,
+        ]
         done = subprocess.run(words, capture_output=True, text=True)
-        subprocess.run(["rm", "-rf", str(folder / "home")], check=True)  # its files belong to ids that only root can reach
+        subprocess.run(
+            ["rm", "-rf", str(folder / "home")], check=True
+        )  # its files belong to ids that only root can reach
         assert done.returncode == 0, done.stderr
         return done.stdout

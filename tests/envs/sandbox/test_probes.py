@@ -73,4 +73,6 @@ def test_a_probe_that_gets_out_is_seen(root: Root, monkeypatch: pytest.MonkeyPat
             self.inner.close()
 
     found = probe_all(Loose, 4, lambda finding: None)
-    assert {finding.name for finding in found if finding.contained and finding.group not in ("host afterwards",)} == set()
+    assert {
+        finding.name for finding in found if finding.contained and finding.group not in ("host afterwards",)
+    } == set()

@@ -51,7 +51,9 @@ def test_what_is_written_stays_for_the_episode_and_no_longer(opens: Opens) -> No
     assert said(second, "ls /etc/shells") == "/etc/shells\n"
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("false", 1), ("kill -9 $$", 137), ("kill $$", 143), ("nope", 127)])
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("false", 1), ("kill -9 $$", 137), ("kill $$", 143), ("nope", 127)]
+)
 def test_exit_codes_are_those_of_bash(sandbox: Running, script: str, code: int) -> None:
     assert sandbox.run(script).code == code
 
@@ -68,7 +70,10 @@ def test_root_administration(sandbox: Running) -> None:
     assert sandbox.run("su ann -c 'cat /etc/shadow'").code == 1
     assert said(sandbox, "su ann -c 'id -un; sleep 50 & ps -o user= -p $!'") == "ann\nann\n"
     assert said(sandbox, "find /srv -type f -user ann | awk -F/ '{print $NF}' | sed s/f/g/") == "g\n"
-    said(sandbox, "userdel -r ann && ! id ann && chown -R nobody:nogroup /srv/d && mkfifo /p && ln -s /p /q && tar -cf /t.tar srv")
+    said(
+        sandbox,
+        "userdel -r ann && ! id ann && chown -R nobody:nogroup /srv/d && mkfifo /p && ln -s /p /q && tar -cf /t.tar srv",
+    )
 
 
 def test_a_timeout_kills_and_leaves_the_rest(sandbox: Running) -> None:
@@ -116,7 +121,10 @@ def test_languages(sandbox: Running) -> None:
 
 
 def test_a_trusted_run_sees_what_was_done(sandbox: Running) -> None:
-    said(sandbox, "useradd -m ann; echo 7 > /srv/n; echo '#!/bin/sh\necho tool' > /usr/local/bin/tool; chmod +x /usr/local/bin/tool; touch /top")
+    said(
+        sandbox,
+        "useradd -m ann; echo 7 > /srv/n; echo '#!/bin/sh\necho tool' > /usr/local/bin/tool; chmod +x /usr/local/bin/tool; touch /top",
+    )
     said(sandbox, f"sleep {MARK} & echo $! > /run/pid")
     verdict = "id -un ann; cat /srv/n; tool; ls /top; kill -0 $(cat /run/pid) && ps -o args= -p $(cat /run/pid)"
     assert said(sandbox, verdict, trusted=True) == f"ann\n7\ntool\n/top\nsleep {MARK}\n"
@@ -126,7 +134,10 @@ def test_a_trusted_run_sees_what_was_done(sandbox: Running) -> None:
 
 def test_a_trusted_run_needs_nothing_of_what_the_agent_left(opens: Opens) -> None:
     sandbox = opens()
-    sandbox.run("rm -rf /etc /usr/local /home 2> /dev/null; ln -s /proc/1/root /home; rm -f /bin /lib /lib64; mkdir /bin", seconds=60)
+    sandbox.run(
+        "rm -rf /etc /usr/local /home 2> /dev/null; ln -s /proc/1/root /home; rm -f /bin /lib /lib64; mkdir /bin",
+        seconds=60,
+    )
     assert sandbox.run("true").code != 0
     assert said(sandbox, "id -u; ls -d /usr/bin/bash; echo ok", trusted=True) == "0\n/usr/bin/bash\nok\n"
 
@@ -209,7 +220,11 @@ def test_killing_us_leaves_nothing(root: Root) -> None:
     """With SIGKILL, in the middle of a command and with daemons; waits for the very processes to end."""
     host = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
     assert host.stdout and host.stdout.readline() == "ready\n"
-    left = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and "86344" in command(p) and int(p.name) != host.pid]
+    left = [
+        int(p.name)
+        for p in Path("/proc").iterdir()
+        if p.name.isdigit() and "86344" in command(p) and int(p.name) != host.pid
+    ]
     assert len(left) >= 4
     ends = [os.pidfd_open(pid) for pid in left]
     host.kill()

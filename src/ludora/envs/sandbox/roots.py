@@ -99,8 +99,9 @@ def setup(source: str, say: Callable[[str], None], packages: tuple[str, ...] = P
         try:
             digest, python = inspect(archive, host=source == "host")
         except (OSError, tarfile.TarError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InputError(
-                f"{archive}: {error}", "a tar archive of a root file system, such as docker export writes"
+                f"{archive}: {why}", "a tar archive of a root file system, such as docker export writes"
             ) from None
         folder = target / f"{'host' if source == 'host' else 'root'}-{digest[:12]}"
         root = Root(folder / "fs", source, digest, python, tuple(BINDS) if source == "host" else ())
@@ -136,14 +137,14 @@ def unpack(archive: Path, root: Root) -> None:
         with archive.open("rb") as stream:
             as_root_inside(command, stream)
         made.rename(folder)
-    except BaseException:
+    except BaseException:  # boundary: what is half made goes, whatever happened
         remove(made)
         raise
 
 
 def remove(folder: Path) -> None:
     """Delete a root file system, whoever owns what is in it."""
-    if (folder / "fs").exists():
+    if os.geteuid() != 0 and (folder / "fs").exists():
         as_root_inside(["rm", "-rf", "--", str(folder / "fs")])
     shutil.rmtree(folder)
 
