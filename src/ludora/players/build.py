@@ -59,7 +59,7 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
     elif spec.name in ("adapter", "merged"):
         if len(spec.args) != 1 or spec.params or spec.variant:
             whose = "adapter's" if spec.name == "adapter" else "merged model's"
-            raise InputError(f"{text!r} needs the {whose} folder and nothing else", f"{spec.name}(FOLDER)")
+            raise InputError(f"{text!r} needs the {whose} folder and nothing else", f"{spec.name}(runs/NAME/{spec.name})")
     else:
         _scripted(spec)
     return spec
