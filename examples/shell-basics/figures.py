@@ -18,7 +18,7 @@ for name, prefix in (("eval", ""), ("held_out", "held_out_")):
     figures[f"{prefix}base"] = success(read(f"{prefix}base")["rows"][0])
     figures[f"{prefix}sft"], figures[f"{prefix}ppo"] = success(before), success(after)
     figures[f"{prefix}ppo_over_sft"] = {
-        key: read(name)["comparison"][key] for key in ("wins_only_player", "wins_only_baseline", "p_value_wins")
+        key: read(name)["comparisons"][0][key] for key in ("wins_only_player", "wins_only_baseline", "p_value_wins")
     }
 figures["train_seconds"] = {name: read(name)["train_seconds"] for name in ("sft", "ppo")}
 print(json.dumps(figures))

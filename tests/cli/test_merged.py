@@ -29,7 +29,7 @@ def test_an_adapter_and_its_merge_give_the_same_answers(
         assert run([*command, *OPTIONS]) == 0
         found = json.loads(capsys.readouterr().out)
         assert [row["player"] for row in found["rows"]] == [player, "merged(out)"]
-        return int(found["comparison"]["same_moves"])
+        return int(found["comparisons"][0]["same_moves"])
 
     assert same("adapter(adapter)") == 40  # fp32 on both sides: not one answer differs
     assert same("adapter(other)") < 40

@@ -11,8 +11,9 @@ from tests.envs.shell.rig import ScriptedSandbox, use
 
 from ludora.envs.build import task_spec
 from ludora.envs.sandbox.base import Done
-from ludora.evals.evaluate import Evaluation, evaluate_players
+from ludora.evals.evaluate import evaluate_players
 from ludora.evals.groups import group_metrics, groups, training_stats
+from ludora.evals.record import Evaluation
 from ludora.evals.tables import group_measures, show, verdicts
 from ludora.players.bots import RandomPlayer
 from ludora.players.shell import Reference
@@ -81,7 +82,7 @@ def test_they_are_in_the_record_and_on_every_page(evaluation: Evaluation) -> Non
 
 
 def test_equal_answers_are_counted(evaluation: Evaluation) -> None:
-    assert evaluation.comparison is not None and evaluation.comparison.same_moves == 0
+    assert [c.same_moves for c in evaluation.comparisons] == [0]
     assert not any("same answers" in sentence for sentence in verdicts(evaluation))
 
 
@@ -89,5 +90,6 @@ def test_equal_players_make_equal_moves() -> None:
     one, other = RandomPlayer(), RandomPlayer()
     one.name, other.name = "adapter(a)", "merged(b)"
     found = evaluate_players([one, other], task_spec("kuhn_poker"), RandomPlayer(), games=20)
-    assert found.comparison is not None and found.comparison.same_moves == found.comparison.games == 20
+    (comparison,) = found.comparisons
+    assert comparison.same_moves == comparison.games == 20
     assert "adapter(a) and merged(b) gave the same answers in 20 of 20 games." in verdicts(found)

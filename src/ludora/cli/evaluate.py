@@ -11,16 +11,21 @@ from ludora.cli.common import Shown, model_options, prints, say
 Player = Annotated[
     str, typer.Argument(metavar="PLAYER", help="PLAYER to measure: random, mcts, nash, base, adapter(FOLDER) ...")
 ]
-Task = Annotated[str, typer.Argument(metavar="TASK", help="TASK: leduc_poker, hex(board_size=5), 200000042 ...")]
+Tasks = Annotated[
+    list[str], typer.Argument(metavar="TASK...", help="One or more: leduc_poker, hex(board_size=5), 200000042 ...")
+]
 
 
 @prints
 @model_options
 def evaluate(
     player: Player,
-    task: Task,
+    tasks: Tasks,
     against: Annotated[str, typer.Option(help="PLAYER of the other seats.")] = "random",
-    compare: Annotated[str, typer.Option(help="PLAYER to compare with, on the same deals, by a paired test.")] = "",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="PLAYER to compare with, on the same deals, by a paired test. May be given several times."),
+    ] = None,
     games: Annotated[int, typer.Option(help="Games per player, all seats equally often; 0 only with --exact.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the deals.")] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Add exact values where the game is small enough.")] = False,
@@ -31,14 +36,14 @@ def evaluate(
     from ludora.evals.tables import show
     from ludora.players.build import build_player, player_spec
 
-    for text in (player, against, *([compare] if compare else [])):
+    for text in (player, against, *(compare or ())):
         player_spec(text)  # all of them, before a model is loaded for one
     found = measure(
         player,
-        task,
+        tasks,
         build=lambda text: build_player(text, settings, say),
         against=against,
-        compare=compare,
+        compare=compare or (),
         games=games,
         seed=seed,
         exact=exact,

@@ -12,6 +12,7 @@ from ludora.types import Outcome, Trajectory
 
 # kind of group -> the fact of a game that names its groups, separated by spaces
 KINDS = {"skill": "skills", "level": "level", "template": "template", "status": "status"}
+NAMES = frozenset({"skills", "level", "template", "entry"})  # facts of such games that name, and measure nothing
 
 
 @dataclass(frozen=True, slots=True)
