@@ -29,7 +29,7 @@ def test_conversations_that_training_reads(tmp_path: Path, monkeypatch: pytest.M
         assert [role for role, _ in chat] == ["system", "user", "assistant", "user", "assistant"]
         assert chat[2][1].startswith("Act: bash\n```bash\n") and chat[4][1] == "Act: finish"
     read = read_examples([str(path)])
-    assert len(read.records) == 5 and not read.bad
+    assert len(read.items) == 5 and not read.bad
     use(monkeypatch, *boxes(5), entry=None)
     generate(tmp_path / "again.jsonl", "shell(level=1)", games=5, seed=3)
     assert (tmp_path / "again.jsonl").read_bytes() == path.read_bytes()
