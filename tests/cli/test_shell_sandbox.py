@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.envs.sandbox import rig
 
+from ludora.cli import doctor
 from ludora.cli.main import run
 from ludora.envs.sandbox import probing
 from ludora.envs.sandbox.probes import FORGERIES, PROBES
@@ -37,6 +38,7 @@ def test_doctor_says_what_the_sandbox_lacks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LUDORA_CACHE", str(tmp_path))
+    monkeypatch.setattr(doctor, "_machine", dict)
     assert run(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["sandbox"]
     lines = {check["name"]: check["fix"] for check in found["checks"]}

@@ -28,7 +28,9 @@ def setup(
             "docker export writes.",
         ),
     ] = "debian",
-    package: Annotated[list[str] | None, typer.Option(metavar="NAME", help="With debian: a further package; may be repeated.")] = None,
+    package: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With debian: a further package; may be repeated.")
+    ] = None,
 ) -> Shown:
     """Make the root file system that sandboxes start from, once; the one made last is used."""
     from ludora.envs.sandbox import roots

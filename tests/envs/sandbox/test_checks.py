@@ -29,15 +29,16 @@ def test_this_machine(root: Root) -> None:
     assert {check.name: check.found for check in checks.checks()}["start"] == "works"
 
 
-def test_a_missing_program(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
-        for path in Path(folder).iterdir():
-            if path.name != "bwrap" and not (tmp_path / path.name).exists():
-                (tmp_path / path.name).symlink_to(path)
-    monkeypatch.setitem(userns.ENVIRONMENT, "PATH", str(tmp_path))
-    assert fixes() == {"bwrap": "apt install bubblewrap"}
-    with pytest.raises(InputError, match="no sandbox can be had here: bwrap: not there") as caught:
-        open_sandbox(root=root)
+def test_a_missing_program(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    with rig.open_folder() as tools:
+        for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+            for path in Path(folder).iterdir():
+                if path.name != "bwrap" and not (tools / path.name).exists():
+                    (tools / path.name).symlink_to(path)
+        monkeypatch.setitem(userns.ENVIRONMENT, "PATH", str(tools))
+        assert fixes() == {"bwrap": "apt install bubblewrap"}
+        with pytest.raises(InputError, match="no sandbox can be had here: bwrap: not there") as caught:
+            open_sandbox(root=root)
     assert caught.value.hint == "apt install bubblewrap" and caught.value.exit_code == 2
 
 
@@ -61,11 +62,7 @@ def test_without_unshare_too(root: Root, tmp_path: Path, monkeypatch: pytest.Mon
         ("kernel/unprivileged_userns_clone", "0", "as root: sysctl -w kernel.unprivileged_userns_clone=1"),
     ],
 )
-def test_a_switch_of_the_kernel(
-    root: Root, tmp_path: Path, name: str, value: str, fix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(userns, "_range", lambda kind: 100_000)
+def test_a_switch_of_the_kernel(root: Root, tmp_path: Path, name: str, value: str, fix: str) -> None:
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_text(f"{value}\n")
     assert fixes(tmp_path)[name.replace("/", ".", 1)] == fix

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from tests.envs.sandbox import rig
 
-from ludora.envs.sandbox.base import Limits
+from ludora.envs.sandbox.base import Done
 from ludora.envs.sandbox.build import open_sandbox
 from ludora.envs.sandbox.probes import FORGERIES, PROBES
 from ludora.envs.sandbox.probing import Finding, forge, probe_all
@@ -57,22 +57,17 @@ def test_these_forgeries_work_where_the_verdict_is_any_command(root: Root, forge
     assert not forge(forgery, lambda limits: open_sandbox(limits, root=root), trusted=False).contained
 
 
-def test_a_probe_that_gets_out_is_seen(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table's conditions can fail: with limits and secrets that nobody keeps, most of it is not contained."""
+class Leaky:
+    """A sandbox from which everything gets out, and that judges everybody right."""
 
-    class Loose:
-        def __init__(self, limits: Limits) -> None:
-            self.inner = open_sandbox(limits, root=root)
+    def run(self, script: str, *, language: str = "bash", seconds: float | None = None, trusted: bool = False) -> Done:
+        return Done(0, "ESCAPED 999999999\n")
 
-        def run(self, script: str, **options: object) -> object:
-            from dataclasses import replace
+    def close(self) -> None:
+        pass
 
-            return replace(self.inner.run("true"), output="ESCAPED 999999999\n")
 
-        def close(self) -> None:
-            self.inner.close()
-
-    found = probe_all(Loose, 4, lambda finding: None)
-    assert {
-        finding.name for finding in found if finding.contained and finding.group not in ("host afterwards",)
-    } == set()
+def test_what_gets_out_is_seen() -> None:
+    """No condition of the table holds by itself."""
+    found = probe_all(lambda limits: Leaky(), 4, lambda finding: None)
+    assert {f.name for f in found if f.contained and f.group != "host afterwards"} == {"who did the work is right"}

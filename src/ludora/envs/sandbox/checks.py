@@ -15,7 +15,7 @@ from ludora.envs.sandbox import containers, namespaces
 from ludora.envs.sandbox.base import Limits
 from ludora.envs.sandbox.kernel import MACHINES
 from ludora.envs.sandbox.roots import find_root
-from ludora.envs.sandbox.userns import ENVIRONMENT, own_ids
+from ludora.envs.sandbox.userns import ENVIRONMENT, nobody, own_ids
 from ludora.errors import EnvBroken, InputError
 
 OLDEST = (5, 11)  # the first kernel that lets root of a user namespace mount an overlay
@@ -26,6 +26,12 @@ PACKAGES = {
     "bwrap": "bubblewrap",
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
+}
+# Files under /proc/sys, and what they must say; the first, at least 2. For root too, who starts a sandbox as nobody.
+SWITCHES = {
+    "user/max_user_namespaces": "10000",
+    "kernel/unprivileged_userns_clone": "1",
+    "kernel/apparmor_restrict_unprivileged_userns": "0",
 }
 IN_CONTAINER = (
     "this is a container whose profile forbids them: start it with --security-opt seccomp=unconfined --security-opt "
@@ -99,10 +105,7 @@ def _programs() -> Iterator[Check]:
 
 def _namespaces(settings: Path) -> Iterator[Check]:
     """The switches that forbid user namespaces, then whether one can be made."""
-    wanted = {"user/max_user_namespaces": "10000", "kernel/apparmor_restrict_unprivileged_userns": "0"}
-    if os.geteuid() != 0:
-        wanted["kernel/unprivileged_userns_clone"] = "1"
-    for name, right in wanted.items():
+    for name, right in SWITCHES.items():
         key = name.replace("/", ".", 1)
         try:
             value = (settings / name).read_text().strip()
@@ -111,10 +114,10 @@ def _namespaces(settings: Path) -> Iterator[Check]:
         good = int(value) >= 2 if right == "10000" else value == right
         yield Check(key, value, "" if good else f"as root: sysctl -w {key}={right}")
     try:
-        words = ["unshare", "--user", "--pid", "--fork", "true"]
+        words = [*nobody(), "unshare", "--user", "--pid", "--fork", "true"]
         done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True)
     except OSError:
-        return  # no unshare, which is said already
+        return  # a program is not there, which is said already
     fix = IN_CONTAINER if _filtered() else "something forbids user namespaces: as root, dmesg says what"
     found = done.stderr.strip() if done.returncode else "can be made"
     yield Check("user namespaces", found, fix if done.returncode else "")

@@ -8,14 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 
-LINKS = (
-    "bin",
-    "sbin",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-)  # at the top, into /usr; folders of their own on older systems
+# At the top, into /usr; on older systems folders of their own.
+LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 CODE = ("lib", "lib32", "lib64", "libexec", "libx32", "local/lib")  # of /usr: what programs load code from
 # Of /etc: what decides which code a program loads, or whom it asks. The rest of /etc is state: what verdicts are about.
 PINNED = ("ld.so.cache", "ld.so.conf", "ld.so.preload", "ld.so.conf.d", "nsswitch.conf", "alternatives")

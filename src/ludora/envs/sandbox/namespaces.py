@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 
 from ludora.envs.sandbox.base import Limits
 from ludora.envs.sandbox.child import ENDS_WITHIN
@@ -25,11 +26,11 @@ from ludora.envs.sandbox.talk import HINT, Running, agent_text, bootstrap
 from ludora.envs.sandbox.userns import enter
 from ludora.errors import EnvBroken
 
-OURS = 4  # processes that count with the sandbox's: our shell, bwrap, process 1, and one more command of it
-# Starts bwrap, and gives the namespace that it makes its ids: all of ours, as they are.
+OURS = 5  # processes that count with the sandbox's: two shells, bwrap, process 1, and one more command of it
+# Starts bwrap, and gives the namespace that it makes its ids: all of ours, as they are. Without bwrap it ends.
 BUILD = r"""
 exec 3<&0
-"$@" <&3 >&3 &
+{ "$@" <&3 >&3 || kill $$; } &
 read -r pid || exit 1
 for kind in uid gid; do printf '0 0 1\n1 1 65535\n' > "/proc/$pid/${kind}_map" || exit 1; done
 echo mapped
@@ -75,11 +76,12 @@ def _process_1(told: int) -> int:
     """Its number outside, which bwrap tells of itself.
 
     Raises:
-        ValueError: bwrap ended before.
+        ValueError: bwrap ended before, or is silent.
     """
-    said = b""
+    said, poll = b"", select.poll()
+    poll.register(told, select.POLLIN)
     while b"}" not in said:
-        read = os.read(told, 4096)
+        read = os.read(told, 4096) if poll.poll(1000 * ENDS_WITHIN) else b""
         if not read:
             raise ValueError("bwrap ended")
         said += read

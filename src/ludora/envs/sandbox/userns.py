@@ -61,6 +61,11 @@ def _range(kind: str) -> int:
     )
 
 
+def nobody() -> list[str]:
+    """What comes before a command so that root, too, runs it without rights: as the first id of a sandbox."""
+    return ["setpriv", f"--reuid={BASE}", f"--regid={BASE}", "--clear-groups"] if os.geteuid() == 0 else []
+
+
 def enter(command: list[str], pass_fds: tuple[int, ...] = ()) -> Child:
     """Start a command as root of a user namespace of its own, with all capabilities there.
 
@@ -69,10 +74,7 @@ def enter(command: list[str], pass_fds: tuple[int, ...] = ()) -> Child:
         EnvBroken: it cannot be made; with what the tools said.
     """
     users, groups = own_ids()
-    words = ["unshare", "--user", "sh", "-c", ENTER, "sh", *command]
-    if os.geteuid() == 0:
-        words = ["setpriv", f"--reuid={BASE}", f"--regid={BASE}", "--clear-groups", *words]
-    child = Child(words, ENVIRONMENT, pass_fds)
+    child = Child([*nobody(), "unshare", "--user", "sh", "-c", ENTER, "sh", *command], ENVIRONMENT, pass_fds)
     try:
         child.receive(ENDS_WITHIN)
         for kind, ids in (("uid", users), ("gid", groups)):
