@@ -5,10 +5,12 @@ from pathlib import Path
 
 
 def read(name: str) -> dict:
+    """What a command printed."""
     return json.loads(Path(f"{name}.json").read_text())
 
 
 def success(row: dict) -> dict:
+    """The share of tasks done, with its interval."""
     return {key: round(row[f"win_rate{end}"], 3) for key, end in (("rate", ""), ("low", "_low"), ("high", "_high"))}
 
 
