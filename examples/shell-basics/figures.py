@@ -1,4 +1,4 @@
-"""What the evaluations of run.sh come to, as one JSON line: success, its 95 % interval, and how PPO differs from SFT."""
+"""What the evaluations of run.sh come to, as one JSON line: success with 95 % intervals, and PPO against SFT."""
 
 import json
 from pathlib import Path
