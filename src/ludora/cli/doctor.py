@@ -49,8 +49,8 @@ def doctor() -> Shown:
 def _machine() -> dict[str, Any]:
     import torch
 
-    from ludora.models.builtin import cache_dir
     from ludora.models.machine import measure_dtypes, pick_device, set_threads
+    from ludora.places import cache_dir
 
     device = pick_device()
     threads, reason = set_threads("auto")

@@ -16,6 +16,7 @@ from ludora.types import Spec, Task
 # writes equal ones alike.
 _ENVIRONMENTS: dict[str, tuple[str, str, str, str]] = {
     "snake": ("ludora.envs.snake", "SnakeEnv", "Snake on an n x n board", "chance, alone"),
+    "shell": ("ludora.envs.shell.env", "ShellEnv", "tasks in a real shell, in a sandbox", "free text, alone"),
 }
 _DEFAULT = ("ludora.envs.openspiel", "OpenSpielEnv")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
-from ludora.players import bots, human, search, snake
+from ludora.players import bots, human, search, shell, snake
 from ludora.players.base import Player
 from ludora.settings import ModelSettings
 from ludora.types import Spec
@@ -23,6 +23,7 @@ PLAYERS: Mapping[str, str] = {
     "nash": "near-Nash strategy by CFR+; small games only; (iterations=)",
     "epsilon": "a share of random moves, else another player: epsilon(0.2, mcts:weak)",
     **snake.PLAYERS,
+    **shell.PLAYERS,
     "human": "you, at the terminal",
     "base": "the base model without an adapter",
     "adapter": "the base model with an adapter: adapter(runs/NAME/adapter)",
@@ -117,4 +118,6 @@ def _scripted(spec: Spec) -> Player:
         return bots.build(spec)
     if spec.name in snake.PLAYERS:
         return snake.build(spec)
+    if spec.name in shell.PLAYERS:
+        return shell.build(spec)
     return human.build(spec) if spec.name == "human" else search.build(spec)
