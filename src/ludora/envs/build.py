@@ -17,6 +17,7 @@ from ludora.types import Spec, Task
 _ENVIRONMENTS: dict[str, tuple[str, str, str, str]] = {
     "snake": ("ludora.envs.snake", "SnakeEnv", "Snake on an n x n board", "chance, alone"),
     "shell": ("ludora.envs.shell.env", "ShellEnv", "tasks in a real shell, in a sandbox", "free text, alone"),
+    "openenv": ("ludora.envs.remote", "RemoteEnv", "an OpenEnv server, by its address", "text, alone"),
 }
 _DEFAULT = ("ludora.envs.openspiel", "OpenSpielEnv")
 
@@ -31,9 +32,12 @@ def make_env(task: Task) -> Env:
     return cast(Env, getattr(import_module(module), name)(task))
 
 
-def own_games() -> dict[str, tuple[str, str]]:
-    """The environments that are not OpenSpiel's: what each is, and of what kind."""
-    return {name: (text, kind) for name, (_, _, text, kind) in _ENVIRONMENTS.items()}
+def own_games() -> dict[str, tuple[str, str, int]]:
+    """The environments that are not OpenSpiel's: what each is, of what kind, and how many seats it has."""
+    return {
+        name: (text, kind, getattr(import_module(module), class_name).num_seats)
+        for name, (module, class_name, text, kind) in _ENVIRONMENTS.items()
+    }
 
 
 def task_spec(text: str) -> Spec:
