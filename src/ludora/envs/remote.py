@@ -5,9 +5,9 @@ Every other option of the TASK goes into the server's `reset` as it is, beside t
 plays the others itself.
 
 What an observation shows: `messages` (role and content), where there are some; otherwise its one text, or all of its
-fields. `legal`, a list of texts, are the actions to choose from. Score and outcome are the observation's own `score` (0 to
-1) and `outcome` where it has them, as Ludora's servers do; otherwise the score is the sum of the rewards, cut to 0..1, and
-more than a half has won.
+fields. `legal`, a list of texts, are the actions to choose from. Score and outcome are the observation's own `score`
+(0 to 1) and `outcome` where it has them, as Ludora's servers do; otherwise the score is the sum of the rewards, cut to
+0..1, and more than a half has won.
 
 A server that cannot be reached, does not answer, refuses or loses its session is a broken environment, never a reward.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import threading
 from collections.abc import Coroutine, Mapping
 from functools import lru_cache
@@ -215,11 +216,14 @@ def _session_class() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
+    before = random.getstate()
     try:
         import httpx
         from openenv.core import GenericEnvClient
     except ImportError:
         raise MissingExtra("openenv(...) needs the package openenv", "pip install 'ludora[serve]'") from None
+    finally:
+        random.setstate(before)  # what it imports draws from the generator that everybody shares
 
     class Session(GenericEnvClient):  # type: ignore[misc]  # openenv is not typed
         """A client that connects once.
