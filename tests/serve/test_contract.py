@@ -16,6 +16,8 @@ from ludora.serve.items import items_app
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 SHOP = workshop(sessions=1000)
+APP = SHOP.app()
+CLIENT = Client(APP)
 BOUNDED = settings(
     max_examples=15,
     deadline=None,
@@ -25,7 +27,7 @@ BOUNDED = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-task_schema = schemathesis.openapi.from_asgi("/openapi.json", SHOP.app())
+task_schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 items_schema = schemathesis.openapi.from_asgi("/openapi.json", items_app(SHOP.items))
 
 
@@ -41,7 +43,7 @@ def test_whatever_is_said_about_a_session_that_is_open(case: schemathesis.Case) 
     """Beyond the first check of the body: what is made up names a session that there is."""
     session = case.body.get("session") if isinstance(case.body, dict) else None
     if isinstance(session, dict):
-        session["evaluation_record"] = Client(SHOP.app()).reset()["evaluation_record"]
+        session["evaluation_record"] = CLIENT.reset()["evaluation_record"]
     case.call_and_validate(checks=CHECKS)
 
 
