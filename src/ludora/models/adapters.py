@@ -264,7 +264,7 @@ class AdapterPack:
         """
         if name in self.adapters:
             raise InputError(f"the pack has an adapter {name!r} already", "choose another name")
-        ranks = self._unwrapped_targets(settings)
+        ranks = self.targets(settings)
         shapes = {}
         for module, rank in ranks.items():
             self._wrap(module)
@@ -275,8 +275,14 @@ class AdapterPack:
         self.changes += 1
         return adapter
 
-    def _unwrapped_targets(self, settings: LoraSettings) -> dict[str, int]:
-        """Targets are resolved on the model as its family made it, so the wrappers step aside meanwhile."""
+    def targets(self, settings: LoraSettings) -> dict[str, int]:
+        """Full name of every module that an adapter of these settings has, and its rank; nothing is built.
+
+        They are resolved on the model as its family made it, so the wrappers step aside meanwhile.
+
+        Raises:
+            InputError: no module matches the settings.
+        """
         for name, packed in self._wrapped.items():
             self._put(name, packed.base)
         try:
