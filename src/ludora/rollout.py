@@ -165,7 +165,7 @@ def play(
     max_tokens: int = 0,
     threads: int = 8,
 ) -> Iterator[Finished]:
-    """Play games, at most `slots` at a time, and yield each as it ends. One whose environment breaks is played anew, once.
+    """Play games, at most `slots` at a time, and yield each as it ends; one whose environment breaks, anew once.
 
     Args:
         games: drawn lazily, so an endless stream is fine.

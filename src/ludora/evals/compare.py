@@ -17,7 +17,7 @@ class Comparison:
     `difference` is the mean of player - baseline, `p_value` its sign-flip test. Both treat one deal, played
     from every seat, as one independent observation: its games share their cards. `improvements` and
     `regressions` count single games with a higher or lower return; `p_value_wins` is McNemar's exact test on
-    the games that only one of the two won.
+    the games that only one of the two won. In `same_moves` of the games both made the very same moves.
     """
 
     player: str
@@ -34,6 +34,7 @@ class Comparison:
     wins_only_player: int
     wins_only_baseline: int
     p_value_wins: float
+    same_moves: int = 0
 
     @property
     def sentence(self) -> str:
@@ -92,4 +93,9 @@ def compare(player: Sequence[Trajectory], baseline: Sequence[Trajectory], *, see
         wins_only_player=only_player,
         wins_only_baseline=only_baseline,
         p_value_wins=mcnemar(only_player, only_baseline),
+        same_moves=sum(_moves(ours[key]) == _moves(theirs[key]) for key in shared),
     )
+
+
+def _moves(trajectory: Trajectory) -> list[str]:
+    return [step.move.text for step in trajectory.steps]

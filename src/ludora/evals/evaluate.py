@@ -16,6 +16,7 @@ from ludora.envs.openspiel_tree import compile_tree
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
 from ludora.evals.compare import Comparison, compare
+from ludora.evals.groups import Group, groups
 from ludora.evals.stats import mean_interval, wilson
 from ludora.players.base import Explicit, Player, check_plays
 from ludora.players.search import sees_hidden
@@ -25,8 +26,14 @@ from ludora.types import Outcome, Spec, Stop, Task, Trajectory
 
 VERSION = 1
 MOST_GAMES = 10_000_000  # they are held in memory
+_NO_NUMBERS = ("player", "baseline", "by_seat", "by_group", "kind", "name")
 BEST = "best response"  # the name of the row that says what is possible against this opponent
-UNITS = {"leduc_poker": "chips per hand", "kuhn_poker": "chips per hand", "universal_poker": "chips per hand"}
+UNITS = {
+    "leduc_poker": "chips per hand",
+    "kuhn_poker": "chips per hand",
+    "universal_poker": "chips per hand",
+    "shell": "reward per task",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,8 @@ class Row:
     environment failed) count in nothing else. `win_rate` has Wilson's interval, `mean_return` a t interval in
     which one deal, played from every seat, is one observation. `score` is 0..1. `invalid_rate` is the share of
     unreadable ones among all `answers` sampled. `expected_value` and `win_probability` (means over seats), `nash_conv`
-    and `exploitability` (nash_conv / 2, in zero-sum games) are exact; values are in the game's own unit.
+    and `exploitability` (nash_conv / 2, in zero-sum games) are exact; values are in the game's own unit. `by_group`
+    is there where the games are of kinds: in a shell, the skills that a task takes, its level, how it ended.
     """
 
     player: str
@@ -74,6 +82,7 @@ class Row:
     nash_conv: float | None = None
     exploitability: float | None = None
     by_seat: tuple[SeatResult, ...] = ()
+    by_group: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +132,7 @@ class Evaluation:
         try:
             fields = {k: v for k, v in data.items() if k not in ("rows", "comparison", "sees_hidden")}
             fields["sees_hidden"] = tuple(data.get("sees_hidden", ()))
-            rows = tuple(
-                Row(**{**_numbers(row), "by_seat": tuple(SeatResult(**_numbers(seat)) for seat in row["by_seat"])})
-                for row in data["rows"]
-            )
+            rows = tuple(_row(row) for row in data["rows"])
             if not rows:
                 raise TypeError("it has no rows")
             verdict = data["comparison"] and {k: v for k, v in data["comparison"].items() if k != "sentence"}
@@ -135,10 +141,17 @@ class Evaluation:
             raise InputError(f"this is no evaluation: {error}", "evaluate again") from error
 
 
+def _row(fields: Mapping[str, Any]) -> Row:
+    """A row from its JSON object."""
+    by_seat = tuple(SeatResult(**_numbers(seat)) for seat in fields["by_seat"])
+    by_group = tuple(Group(**_numbers(group)) for group in fields.get("by_group", ()))
+    return Row(**{**_numbers(fields), "by_seat": by_seat, "by_group": by_group})
+
+
 def _numbers(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a row as they are, once it is sure that what should be a number or null is one."""
     for name, value in fields.items():
-        if name not in ("player", "baseline", "by_seat") and not isinstance(value, int | float | None):
+        if name not in _NO_NUMBERS and not isinstance(value, int | float | None):
             raise TypeError(f"{name} is {value!r}, not a number")
     return dict(fields)
 
@@ -290,6 +303,7 @@ def _measure(name: str, finished: Sequence[Finished]) -> Row:
         answers=answers,
         invalid_rate=unread / answers if answers else None,
         by_seat=tuple(_seat(seat, own) for seat in sorted({t.seat for t in own})),
+        by_group=groups(own),
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ludora.evals.evaluate import BEST, Evaluation, Row
+from ludora.evals.groups import Group
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# kinds of groups that have a table, and what it is called
+GROUPS = {"skill": "By skill", "level": "By level", "status": "By how it ended"}
 NONE = "\N{EN DASH}"  # shown where nothing was measured
 CLOSE_TO_NASH = 0.05  # in the game's unit; below this no warning is due
 
@@ -77,6 +80,18 @@ def measures(evaluation: Evaluation) -> list[Measure]:
     return found
 
 
+def group_measures(evaluation: Evaluation, kind: str) -> list[Measure]:
+    """One line per group of a kind (skill, level, status), with the games won of those in it."""
+    rows = evaluation.side_by_side
+    known = [{group.name: group for group in row.by_group if group.kind == kind} for row in rows]
+    names = sorted({name for groups in known for name in groups})
+    return [Measure(name, tuple(_won(groups.get(name)) for groups in known)) for name in names]
+
+
+def _won(group: Group | None) -> str:
+    return NONE if group is None else f"{group.wins} of {group.games} ({100 * group.win_rate:.0f} %)"
+
+
 def _at(seat: int, name: str, row: Row) -> str:
     return next((signed(getattr(s, name)) for s in row.by_seat if s.seat == seat), NONE)
 
@@ -100,6 +115,9 @@ def verdicts(evaluation: Evaluation) -> list[str]:
             f"win {first.exploitability:.2f} {evaluation.unit} from it; from a Nash player nobody wins anything."
         )
     said += [f"{player}: sees hidden cards, which nobody at the table does." for player in evaluation.sees_hidden]
+    if evaluation.comparison and any(row.player.startswith("merged(") for row in evaluation.rows):
+        c = evaluation.comparison
+        said.append(f"{c.player} and {c.baseline} gave the same answers in {c.same_moves} of {c.games} games.")
     if any(row.broken for row in evaluation.rows):
         said.append("Games whose environment broke were left out; they count for nobody.")
     return said
@@ -115,16 +133,25 @@ def title(evaluation: Evaluation) -> str:
 def show(evaluation: Evaluation, console: Console) -> None:
     """Print the players side by side and what the figures mean."""
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=escape(title(evaluation)), title_justify="left")
-    table.add_column("")
-    for row in evaluation.side_by_side:
-        table.add_column(escape(heading(row.player)), justify="right", overflow="fold")
-    for line in measures(evaluation):
-        table.add_row(line.label, *line.cells, style="bold" if line.main else None)
-    console.print(table)
+    _print(evaluation, title(evaluation), measures(evaluation), console)
+    for kind, name in GROUPS.items():
+        if lines := group_measures(evaluation, kind):
+            _print(evaluation, f"{name}: tasks done", lines, console)
     if evaluation.games:
         console.print("In brackets: 95 % intervals. All players met the same deals in the same seats.", style="dim")
     for sentence in verdicts(evaluation):
         console.print(escape(sentence))
+
+
+def _print(evaluation: Evaluation, name: str, lines: Sequence[Measure], console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(name), title_justify="left")
+    table.add_column("")
+    for row in evaluation.side_by_side:
+        table.add_column(escape(heading(row.player)), justify="right", overflow="fold")
+    for line in lines:
+        table.add_row(escape(line.label), *line.cells, style="bold" if line.main else None)
+    console.print(table)

@@ -27,6 +27,7 @@ PLAYERS: Mapping[str, str] = {
     "human": "you, at the terminal",
     "base": "the base model without an adapter",
     "adapter": "the base model with an adapter: adapter(runs/NAME/adapter)",
+    "merged": "a model that an adapter was merged into, in place of the base: merged(FOLDER)",
     "self": "the learner itself; only as a training opponent",
     "snapshots": "earlier selves of the learner, snapshots(last=5); only as a training opponent",
 }
@@ -55,9 +56,10 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
     elif spec.name == "base":
         if spec != Spec("base"):
             raise InputError(f"{text!r}: base takes no options", "write base; --model chooses another model")
-    elif spec.name == "adapter":
+    elif spec.name in ("adapter", "merged"):
         if len(spec.args) != 1 or spec.params or spec.variant:
-            raise InputError(f"{text!r} needs the adapter's folder and nothing else", "adapter(runs/NAME/adapter)")
+            whose = "adapter's" if spec.name == "adapter" else "merged model's"
+            raise InputError(f"{text!r} needs the {whose} folder and nothing else", f"{spec.name}(FOLDER)")
     else:
         _scripted(spec)
     return spec
@@ -122,7 +124,7 @@ def scripted_player(text: str) -> Player:
 
 def _build(spec: Spec, fixed: Callable[[Spec], Player]) -> Player:
     """The player of a checked spec; `fixed` makes those with a model, alone or inside another's options."""
-    if spec.name in ("base", "adapter"):
+    if spec.name in ("base", "adapter", "merged"):
         return fixed(spec)
     if spec.name == "epsilon":
         share, inner = bots.epsilon_options(spec)

@@ -69,7 +69,10 @@ class Studio:
         return self.pack.adapters.get(name) or load_adapter(self.pack, Path(path), name)
 
     def fixed(self, spec: Spec) -> ModelPlayer:
-        """The player that a checked `base` or `adapter(FOLDER)` names."""
+        """The player that a checked `base`, `adapter(FOLDER)` or `merged(FOLDER)` names, which is another base."""
+        if spec.name == "merged":
+            own = {name: getattr(self.settings, name) for name in ModelSettings.model_fields}
+            return studio(ModelSettings(**own | {"model": str(spec.args[0])}), self.say).player(str(spec), None)
         return self.player(str(spec), self.load(str(spec.args[0])) if spec.args else None)
 
     def learner(self, config: TrainSettings) -> tuple[ModelPlayer, Adapter | None]:

@@ -51,7 +51,9 @@ def benchmark_servers(tasks: Sequence[str], where: Where) -> tuple[list[Served],
     if spec.name != "shell":
         raise InputError(f"these servers serve shell tasks, not {spec}", "add --openenv to serve any other TASK")
     entries, options = entries_by_key(spec), options_of(spec)
-    open_sandbox().close()  # what this machine lacks is told now, not at the first session
+    open_sandbox(
+        backend=options.backend, image=options.image
+    ).close()  # what this machine lacks is told now, not at the first session
     items = PromptItems(options.act, options.rounds)
     served_items = Served(items_app(items), bind(where.host, where.items_port))
     served_tasks = Tasks(

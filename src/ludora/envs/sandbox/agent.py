@@ -1,26 +1,26 @@
 """Process 1 of a sandbox: lays a writable layer over the root file system, then runs commands one after another.
 
-It is handed into the sandbox as text and runs on the Python there, so it imports the standard library alone, and all of it
-before anything else runs: whatever is deleted or replaced later is not read by it. It keeps every capability of the sandbox's
-own user namespace, for the mounts of a trusted run; what it starts keeps a few, behind a system-call filter, and can neither
-signal, trace nor read it (process 1 of its namespace, not dumpable, more capabilities).
+It is handed into the sandbox as text (`layers.py`, then this) and runs on the Python there, so it imports the standard
+library alone, all of it before anything else runs: what is replaced later is not read by it. It keeps every capability
+of the sandbox's own user namespace, for the mounts of a trusted run. What it starts keeps a few, behind a system-call
+filter, and can neither signal nor trace nor read it: it is process 1, not dumpable, and has more capabilities.
 
-Requests and answers are lines of JSON on standard input and output. When the other side is gone, so is everything here.
+A request on standard input is a line - language, seconds, 1 for a trusted run, bytes of script - and the script. The
+answer on standard output is a line - exit status, 1 for each of timed out, out of memory and truncated, seconds, bytes
+of output - and the output. When the other side is gone, so is everything here.
+
+Few modules, and no enums, types or JSON: importing those takes longer than all the rest of a sandbox's start.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import ctypes
-import json
 import os
 import resource
 import select
-import signal
-import sys
 import time
-from typing import Any
+
+from ludora.envs.sandbox.layers import checked, lay_out, libc, trusted_view
 
 IN, OUT = 0, 1
 CHUNK = 65_536
@@ -37,197 +37,79 @@ COMMANDS = {
     "c": ("bash", "-c", f"gcc -x c -o /tmp/a.out /dev/fd/{SCRIPT} && exec /tmp/a.out"),
     "cpp": ("bash", "-c", f"g++ -x c++ -o /tmp/a.out /dev/fd/{SCRIPT} && exec /tmp/a.out"),
 }
-LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-CODE = ("lib", "lib32", "lib64", "libexec", "libx32", "local/lib")  # of /usr: what programs load code from
-# Of /etc: what decides which code a program loads, or whom it asks. The rest of /etc is state, which verdicts are about.
-PINNED = ("ld.so.cache", "ld.so.conf", "ld.so.preload", "ld.so.conf.d", "nsswitch.conf", "alternatives")
-HIDDEN = "/proc/tty"  # a folder that every /proc has and nobody needs: the pristine root is mounted there, and covered
-
-libc = ctypes.CDLL(None, use_errno=True)
-READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, MOVE, RECURSIVE, PRIVATE = (
-    *(1, 2, 4, 8, 32, 4096, 8192, 16384),
-    1 << 18,
-)
-NEW_MOUNTS = 0x20000
 SET_DUMPABLE, CAPABILITY_BOUND_DROP, NO_NEW_PRIVILEGES, SECCOMP, AMBIENT = 4, 24, 38, 22, 47
-# Capabilities of what runs here: those of a container, without making devices and raw sockets. CHOWN DAC_OVERRIDE FOWNER
-# FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE SETFCAP
+# Capabilities of what runs here, those of a container without devices and raw sockets: CHOWN DAC_OVERRIDE FOWNER FSETID
+# KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE SETFCAP
 KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 # A trusted run keeps one more (WAKE_ALARM, of no use in here): the kernel lets nobody with fewer capabilities open its
 # memory or its descriptors under /proc.
 MARK = 35
+SIGKILL, EVERYBODY = 9, -1
+IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ
 
 
 class Ended(Exception):
     """The other side is gone."""
 
 
-def checked(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    texts = [text.encode() or None for text in (source, target, kind)]
-    checked(libc.mount(*texts, ctypes.c_ulong(flags), options.encode() or None), f"mount {kind or source} on {target}")
-
-
 def prctl(*arguments: int) -> int:
+    """prctl(2)."""
     return int(libc.prctl(*(ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:5])))
-
-
-# ---- the file system -----------------------------------------------------------------------------------------------
-
-
-def lay_out(config: dict[str, Any]) -> None:
-    """Put a fresh writable layer over the root, which becomes the pristine one.
-
-    The layer lies in memory, so it has a size. The pristine root stays mounted, covered by an empty folder.
-    """
-    mount("none", "/", flags=RECURSIVE | PRIVATE)
-    mount("tmpfs", "/tmp", "tmpfs", NO_DEVICES, f"size={config['disk_mb']}m,nr_inodes={config['inodes']},mode=755")
-    for name in ("upper", "work", "root"):
-        os.mkdir(f"/tmp/{name}", 0o755)
-    mount("overlay", "/tmp/root", "overlay", NO_DEVICES, "lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work,userxattr")
-    for folder in config["binds"]:
-        show(folder)
-    for folder in ("/proc", "/dev"):
-        mount(folder, f"/tmp/root{folder}", flags=MOVE)
-    checked(libc.pivot_root(b"/tmp/root", f"/tmp/root{HIDDEN}".encode()), "pivot_root")
-    os.chdir("/")
-    mount("none", HIDDEN, "tmpfs", READ_ONLY | NO_SUID | NO_DEVICES | NO_EXEC, "size=4k,nr_inodes=2")
-    mount("none", "/dev", "tmpfs", REMOUNT | NO_SUID, "size=64k,nr_inodes=256,mode=755")
-    mount("none", "/dev/shm", "tmpfs", NO_SUID | NO_DEVICES, "size=16m,nr_inodes=1000,mode=1777")
-
-
-def show(folder: str) -> None:
-    """Let a folder that is mounted in the pristine root be seen in the layer over it; a `local` in it is the layer's."""
-    place, own = f"/tmp/root{folder}", -1
-    with contextlib.suppress(FileNotFoundError):
-        own = os.open(f"{place}/local", os.O_PATH)
-    mount(folder, place, flags=BIND | RECURSIVE)
-    if own >= 0:
-        mount(f"/proc/self/fd/{own}", f"{place}/local", flags=BIND)
-        os.close(own)
-
-
-def trusted_view() -> None:
-    """Change this process's root to one with the system programs as they were, and everything else as it is now.
-
-    A tree of our own: names at its top cannot be swapped, and it is read-only. /usr is the pristine one, with what was added
-    to it beside; what programs load code from is the pristine alone.
-    """
-    clean, place = HIDDEN, f"{HIDDEN}/mnt"
-    top, pins = f"{place}/top", f"{place}/pins"
-    checked(libc.unshare(NEW_MOUNTS), "unshare")
-    mount("none", "/", flags=RECURSIVE | PRIVATE)
-    checked(libc.umount2(HIDDEN.encode(), 0), "uncover the pristine root")
-    mount("tmpfs", place, "tmpfs", NO_DEVICES, "size=2m,nr_inodes=4000,mode=755")
-    for folder in (top, pins, f"{place}/nothing"):
-        os.mkdir(folder)
-    for name in sorted({*os.listdir("/"), "etc", "usr"} - set(LINKS)):
-        show_as_it_is(name, top)
-    for name in LINKS:
-        if os.path.islink(f"{clean}/{name}"):
-            os.symlink(os.readlink(f"{clean}/{name}"), f"{top}/{name}")
-        elif os.path.isdir(f"{clean}/{name}"):
-            os.mkdir(f"{top}/{name}")
-            mount(f"{clean}/{name}", f"{top}/{name}", flags=BIND)
-    merge(f"{clean}/usr", "/usr", f"{top}/usr", f"{place}/nothing")
-    if os.path.isdir("/usr/local") and not os.path.islink("/usr/local"):
-        mount("/usr/local", f"{top}/usr/local", flags=BIND)
-    for name in CODE:
-        if os.path.isdir(f"{clean}/usr/{name}") and not os.path.islink(f"{clean}/usr/{name}"):
-            mount(f"{clean}/usr/{name}", f"{top}/usr/{name}", flags=BIND | RECURSIVE)
-    pin(f"{clean}/etc", pins)
-    merge(pins, "/etc", f"{top}/etc", f"{place}/nothing")
-    mount("none", place, "", REMOUNT | BIND | READ_ONLY | NO_DEVICES)
-    os.chroot(top)
-
-
-def show_as_it_is(name: str, top: str) -> None:
-    """Let something at the top of the file system be seen in another tree; of /etc and /usr only the place is made."""
-    place = f"{top}/{name}"
-    if name in ("etc", "usr"):
-        os.mkdir(place)
-    elif os.path.islink(f"/{name}"):
-        os.symlink(os.readlink(f"/{name}"), place)
-    elif os.path.isdir(f"/{name}"):
-        os.mkdir(place)  # /proc alone: what is mounted in it has this very tree beneath
-        mount(f"/{name}", place, flags=BIND | (0 if name == "proc" else RECURSIVE))
-    elif os.path.isfile(f"/{name}"):
-        os.close(os.open(place, os.O_CREAT))
-        mount(f"/{name}", place, flags=BIND)
-
-
-def merge(first: str, second: str, place: str, nothing: str) -> None:
-    """Mount at `place` what is in either folder, read-only; what is in both is the first's."""
-    second = second if os.path.isdir(second) and not os.path.islink(second) else nothing
-    mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={first}:{second},userxattr")
-
-
-def pin(etc: str, pins: str) -> None:
-    """Copy the pinned part of a pristine /etc; a file that is not there is pinned as an empty one."""
-    for name in [*PINNED, *(name for name in os.listdir(etc) if name.startswith("python3"))]:
-        source, target = f"{etc}/{name}", f"{pins}/{name}"
-        if os.path.isdir(source):
-            os.mkdir(target)
-            for link in os.listdir(source):
-                if os.path.islink(f"{source}/{link}"):
-                    os.symlink(os.readlink(f"{source}/{link}"), f"{target}/{link}")
-                elif os.path.isfile(f"{source}/{link}"):
-                    copy(f"{source}/{link}", f"{target}/{link}")
-        else:
-            copy(source, target)
-
-
-def copy(source: str, target: str) -> None:
-    with open(target, "wb") as made:
-        if os.path.isfile(source):
-            with open(source, "rb") as stream:
-                made.write(stream.read())
 
 
 # ---- a command -----------------------------------------------------------------------------------------------------
 
 
-def become_command(request: dict[str, Any], config: dict[str, Any]) -> None:
-    """In a child: give up what a command shall not have, and become it. Does not return."""
-    trusted, script = request["trusted"], request["script"].encode()
-    os.setsid()
-    if trusted:
-        trusted_view()
-    words = COMMANDS[request["language"]]
-    if len(words) > 2 or len(script) > LONG:
+class Request:
+    """What the other side wants run."""
+
+    def __init__(self, line: str) -> None:
+        language, seconds, trusted, size = line.split()
+        self.language, self.seconds, self.trusted, self.size = language, float(seconds), trusted == "1", int(size)
+        self.script = b""
+
+    def become(self, rlimits: dict[str, int], program: bytes) -> None:
+        """In a forked process: give up what a command shall not have, and become it. Does not return."""
+        os.setsid()
+        if self.trusted:
+            trusted_view()
+        name, *arguments = self._words()
+        os.umask(0o022)
+        os.chdir("/")
+        os.nice(5)
+        for number in IGNORED_BY_PYTHON:
+            libc.signal(number, ctypes.c_void_p(0))
+        for kind, value in rlimits.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (value, value))
+        give_up(program, (*KEPT, MARK) if self.trusted else KEPT)
+        path = TRUSTED_PATH if self.trusted else PATH
+        for folder in path.split(":"):
+            try:
+                os.execve(f"{folder}/{name}", [name, *arguments], {**ENVIRONMENT, "PATH": path})
+            except OSError:
+                continue
+        os.write(2, f"{name}: command not found\n".encode())
+        os._exit(127)
+
+    def _words(self) -> list[str]:
+        """The command line; closes all descriptors but the first three, and that of a script too long for one."""
+        words = [*COMMANDS[self.language]]
+        if len(words) == 2 and len(self.script) <= LONG:
+            os.closerange(3, 4096)
+            return [*words, os.fsdecode(self.script)]
         held = os.memfd_create("script", 0)
-        with open(held, "wb", closefd=False) as stream:
-            stream.write(script)
+        left = self.script
+        while left:
+            left = left[os.write(held, left) :]
         os.dup2(held, SCRIPT)
-        words = words if len(words) > 2 else (words[0], f"/dev/fd/{SCRIPT}")
-        os.closerange(SCRIPT + 1, 4096)
         os.closerange(3, SCRIPT)
-    else:
-        words = (*words, script)  # type: ignore[assignment]
-        os.closerange(3, 4096)
-    os.umask(0o022)
-    os.chdir("/")
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    for name, value in config["rlimits"].items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
-    give_up(base64.b64decode(config["filter"]), (*KEPT, MARK) if trusted else KEPT)
-    path = TRUSTED_PATH if trusted else PATH
-    for folder in path.split(":"):
-        with contextlib.suppress(OSError):
-            os.execve(f"{folder}/{words[0]}", words, {**ENVIRONMENT, "PATH": path})
-    os.write(2, f"{words[0]}: command not found\n".encode())
-    os._exit(127)
+        os.closerange(SCRIPT + 1, 4096)
+        return words if len(words) > 2 else [words[0], f"/dev/fd/{SCRIPT}"]
 
 
 def give_up(program: bytes, kept: tuple[int, ...]) -> None:
     """Drop all capabilities but these for good, and load the system-call filter."""
-    prctl(AMBIENT, 4)
+    prctl(AMBIENT, 4)  # clear all
     for number in range(64):
         if number not in kept and prctl(CAPABILITY_BOUND_DROP, number) != 0:
             break  # there are no more
@@ -248,16 +130,16 @@ def give_up(program: bytes, kept: tuple[int, ...]) -> None:
 
 
 class Machine:
-    """The processes of the sandbox: who ended, what they use, and the pipes that background jobs still write to."""
+    """The processes of the sandbox: who ended, what they hold, and the pipes that background jobs still write to."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+    def __init__(self, memory_mb: int) -> None:
+        self.memory_mb = memory_mb
         self.ended: dict[int, int] = {}
         self.drained: list[int] = []
         self.looked = 0.0
         self.killed_for_memory = 0
 
-    def wait(self, more: tuple[int, ...] = (), seconds: float | None = None) -> set[int]:
+    def wait(self, more: tuple[int, ...] = (), seconds: float = 3600.0) -> set[int]:
         """Descriptors that are ready, of the other side's and `more`; looks after everything else meanwhile.
 
         Raises:
@@ -265,9 +147,9 @@ class Machine:
         """
         poll = select.poll()
         for descriptor in (IN, *more, *self.drained):
-            poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+            poll.register(descriptor, select.POLLIN | (select.POLLRDHUP if descriptor == IN else 0))
         alive = self.reap()
-        found = poll.poll(1000 * min(TICK if alive else 3600, 3600 if seconds is None else max(seconds, 0)))
+        found = poll.poll(1000 * max(0, min(TICK if alive else seconds, seconds)))
         for descriptor, event in found:
             if descriptor == IN and event & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
                 raise Ended
@@ -276,6 +158,7 @@ class Machine:
                 os.close(descriptor)
         if alive and time.monotonic() - self.looked > TICK * 0.8:
             self.watch_memory()
+        self.reap()
         return {descriptor for descriptor, _ in found}
 
     def reap(self) -> bool:
@@ -291,9 +174,9 @@ class Machine:
 
     def watch_memory(self) -> None:
         """Kill everything when all together hold too much."""
-        if sum(held_kb(pid) for pid in processes()) > self.config["memory_mb"] * 1024:
+        if sum(map(held_kb, processes())) > self.memory_mb * 1024:
             self.killed_for_memory += 1
-            kill_all()
+            kill(EVERYBODY)
         self.looked = time.monotonic()
 
     def drain(self, reader: int) -> None:
@@ -301,42 +184,6 @@ class Machine:
         self.drained.append(reader)
         if len(self.drained) > DRAINED:
             os.close(self.drained.pop(0))
-
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run one command to its end or its time's."""
-        self.ended.clear()
-        began, kills = time.monotonic(), self.killed_for_memory
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            child(request, self.config, writer)
-        os.close(writer)
-        exits, output = os.pidfd_open(pid), Output(reader, self.config["output_bytes"])
-        timed_out = False
-        while pid not in self.ended:
-            left = began + request["seconds"] - time.monotonic()
-            if left <= 0 and not timed_out:
-                timed_out = True
-                kill_command(pid)
-            ready = self.wait((exits,) if output.over else (exits, reader), None if timed_out else left)
-            if reader in ready:
-                output.take()
-            self.reap()
-        output.take_rest()
-        os.close(exits)
-        if output.over:
-            os.close(reader)
-        else:
-            self.drain(reader)
-        code = self.ended.pop(pid)
-        return {
-            "code": None if timed_out else 128 - code if code < 0 else code,
-            "output": bytes(output.kept).decode("utf-8", "replace"),
-            "timed_out": timed_out,
-            "out_of_memory": self.killed_for_memory > kills,
-            "truncated": output.truncated,
-            "seconds": time.monotonic() - began,
-        }
 
 
 class Output:
@@ -366,29 +213,18 @@ class Output:
                 break
 
 
-def child(request: dict[str, Any], config: dict[str, Any], writer: int) -> None:
-    """What the forked process does: never returns, never raises."""
-    try:
-        nothing = os.open("/dev/null", os.O_RDONLY)
-        for source, target in ((nothing, 0), (writer, 1), (writer, 2)):
-            os.dup2(source, target)
-        become_command(request, config)
-    except BaseException as error:  # boundary: a forked process must end here
-        os.write(2, f"sandbox: {error}\n".encode())
-    finally:
-        os._exit(126)
-
-
 def processes() -> list[int]:
+    """All but process 1."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
 
 
 def read_proc(pid: int, name: str) -> str:
+    """A file of /proc about a process; empty when it ended meanwhile."""
     try:
         with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except OSError:
-        return ""  # it ended meanwhile
+        return ""
 
 
 def held_kb(pid: int) -> int:
@@ -397,9 +233,12 @@ def held_kb(pid: int) -> int:
     return sum(int(words[1]) for words in lines if words and words[0] in ("RssAnon:", "RssShmem:"))
 
 
-def kill_all() -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)  # everything in this namespace but process 1
+def kill(pid: int) -> None:
+    """Kill a process; a group, when negative; EVERYBODY: all in this namespace but process 1."""
+    try:
+        os.kill(pid, SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def kill_command(pid: int) -> None:
@@ -407,64 +246,109 @@ def kill_command(pid: int) -> None:
 
     Who forks faster than we look is killed with everything else.
     """
+    killed: set[int] = set()
     for _ in range(20):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-pid, signal.SIGKILL)  # its process group, at one stroke
-        family, found = {pid}, []
+        kill(-pid)  # its process group, at one stroke
+        family, found = {pid}, set()
         for other in processes():  # in the order of their numbers, which mostly is that of birth
             fields = read_proc(other, "stat").rpartition(")")[2].split()
-            if fields and fields[0] != "Z" and (other == pid or int(fields[1]) in family or int(fields[3]) == pid):
+            if fields and (other == pid or int(fields[1]) in family or int(fields[3]) == pid):
                 family.add(other)
-                found.append(other)
-        for other in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(other, signal.SIGKILL)
-        if not found:
-            return
-    kill_all()
+                found.add(other)
+        if found <= killed:
+            return  # nobody is new, and who is killed starts nobody
+        for other in found - killed:
+            kill(other)
+        killed |= found
+    kill(EVERYBODY)
 
 
-# ---- the conversation ----------------------------------------------------------------------------------------------
+# ---- serving -------------------------------------------------------------------------------------------------------
 
 
-def receive(machine: Machine | None, held: bytearray) -> dict[str, Any]:
-    """The next line. `held` keeps what was read beyond it."""
-    while b"\n" not in held:
-        if machine is None or IN in machine.wait():
-            read = os.read(IN, CHUNK)
-            if not read:
-                raise Ended
-            held += read
-    line, _, rest = bytes(held).partition(b"\n")
-    held[:] = rest
-    return dict(json.loads(line))
+def run(request: Request, machine: Machine, output_bytes: int, rlimits: dict[str, int], program: bytes) -> None:
+    """Run one command to its end or its time's, and answer."""
+    machine.ended.clear()
+    began, kills = time.monotonic(), machine.killed_for_memory
+    reader, writer = os.pipe()
+    output = Output(reader, output_bytes)
+    pid = start(request, writer, rlimits, program)
+    os.close(writer)
+    exits = os.pidfd_open(pid) if pid else reader
+    timed_out = False
+    while pid and pid not in machine.ended:
+        left = began + request.seconds - time.monotonic()
+        if left <= 0 and not timed_out:
+            timed_out = True
+            kill_command(pid)
+        if reader in machine.wait((exits,) if output.over else (exits, reader), TICK if timed_out else left):
+            output.take()
+    output.take_rest()
+    if output.over:
+        os.close(reader)
+    else:
+        machine.drain(reader)
+    if pid:
+        os.close(exits)
+    code = machine.ended.pop(pid, 126)
+    flags = (timed_out, machine.killed_for_memory > kills, output.truncated)
+    facts = (128 - code if code < 0 else code, *map(int, flags), time.monotonic() - began, len(output.kept))
+    answer(" ".join(map(str, facts)), bytes(output.kept))
 
 
-def send(answer: dict[str, Any]) -> None:
-    data = json.dumps(answer).encode() + b"\n"
-    while data:
-        data = data[os.write(OUT, data) :]
+def start(request: Request, writer: int, rlimits: dict[str, int], program: bytes) -> int:
+    """Fork the command, whose output goes to `writer`. 0 when there are too many processes."""
+    try:
+        pid = os.fork()
+    except BlockingIOError as error:
+        os.write(writer, f"sandbox: fork: {error.strerror}\n".encode())
+        return 0
+    if pid:
+        return pid
+    try:
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        for source, target in ((nothing, 0), (writer, 1), (writer, 2)):
+            os.dup2(source, target)
+        request.become(rlimits, program)
+    except BaseException as error:  # boundary: a forked process must end here
+        os.write(2, f"sandbox: {error}\n".encode())
+    os._exit(126)
 
 
-def main() -> None:
-    """Serve until the other side is gone."""
-    held = bytearray()
-    config = receive(None, held)
+def receive(machine: Machine) -> Request:
+    """The next request. Raises Ended when there will be none."""
+    held, request = b"", None
+    while request is None or len(held) < request.size:
+        if IN not in machine.wait():
+            continue
+        held += os.read(IN, CHUNK)
+        if request is None and b"\n" in held:
+            line, _, held = held.partition(b"\n")
+            request = Request(line.decode())
+    request.script = held
+    return request
+
+
+def answer(line: str, data: bytes = b"") -> None:
+    """Write all of it."""
+    left = f"{line}\n".encode() + data
+    while left:
+        left = left[os.write(OUT, left) :]
+
+
+def main(limits: dict[str, int], rlimits: dict[str, int], binds: tuple[str, ...], program: bytes) -> None:
+    """Serve until the other side is gone. Its text ends with a call of this."""
     checked(prctl(SET_DUMPABLE, 0), "dumpable")
     os.setgroups([])
-    os.nice(5)
     try:
-        lay_out(config)
+        lay_out(limits["disk_mb"], limits["inodes"], binds)
     except OSError as error:
-        send({"error": str(error)})
+        answer(f"the file system: {error}")
         return
-    machine = Machine(config)
-    send({"ready": True})
-    with contextlib.suppress(Ended, BrokenPipeError):
+    machine = Machine(limits["memory_mb"])
+    answer("ready")
+    try:
         while True:
-            send(machine.run(receive(machine, held)))
-
-
-if __name__ == "__main__":
-    main()
-    sys.exit()
+            run(receive(machine), machine, limits["output_bytes"], rlimits, program)
+    except (Ended, BrokenPipeError):
+        return

@@ -33,7 +33,8 @@ class Done:
 
     Attributes:
         code: exit status as bash gives it (128 + signal); None when it was killed for its time.
-        output: standard output and error in the order written, decoded with replacement, cut at the limit.
+        output: standard output and error in the order written, decoded with replacement, cut at the limit; control
+            characters but newline and tab are replaced too, so that no terminal obeys them.
         timed_out: it ran past its seconds and was killed.
         out_of_memory: the memory watchdog killed processes of the sandbox while it ran.
         truncated: output was dropped.

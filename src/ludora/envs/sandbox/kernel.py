@@ -1,6 +1,6 @@
 """The system-call filter of a sandbox: classic BPF, built here, loaded by the agent into every command.
 
-Everything is allowed but what is named; what is named is of no use in the sandbox (there is nothing to mount, trace or load)
+Everything is allowed but what is named, which is of no use in the sandbox - there is nothing to mount, trace or load -
 and has been the way out of one before, or holds memory that nobody counts.
 """
 
@@ -82,7 +82,7 @@ NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24  # offsets in the kernel's de
 def system_call_filter(machine: str) -> bytes:
     """The filter as the kernel wants it, 8 bytes an instruction.
 
-    `clone3` is answered as if the kernel had none, since its flags cannot be looked at: the C library then uses `clone`.
+    `clone3` is answered as if there were none, since its flags cannot be looked at: the C library then uses `clone`.
 
     Raises:
         KeyError: this machine's calls are not known here.

@@ -1,7 +1,7 @@
 """Root file systems for sandboxes: made once, shared by all, never written to.
 
-A minimal Debian (mmdebstrap or debootstrap), what a container engine exports, or the programs of this very machine. All three
-come as a tar archive and are unpacked by root of a user namespace, so that every file belongs to an id of the sandbox.
+A minimal Debian (mmdebstrap), what a container engine exports, or the programs of this very machine. Each comes as a
+tar archive and is unpacked by root of a user namespace, so that every file belongs to an id of the sandbox.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Root:
 
 
 def store() -> Path:
-    """The folder of all root file systems: of root, where the ids of a sandbox can reach it; else in the user's cache."""
+    """The folder of all root file systems: as root, where the ids of a sandbox can reach it."""
     if os.geteuid() == 0 and not os.environ.get("LUDORA_CACHE"):
         return Path("/var/cache/ludora/shell")
     return cache_dir() / "shell"
@@ -99,29 +99,30 @@ def setup(source: str, say: Callable[[str], None], packages: tuple[str, ...] = P
         try:
             digest, python = inspect(archive, host=source == "host")
         except (OSError, tarfile.TarError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InputError(
-                f"{archive}: {error}", "a tar archive of a root file system, such as docker export writes"
+                f"{archive}: {why}", "a tar archive of a root file system, such as docker export writes"
             ) from None
         folder = target / f"{'host' if source == 'host' else 'root'}-{digest[:12]}"
-        if not (folder / NOTE).exists():
+        root = Root(folder / "fs", source, digest, python, tuple(BINDS) if source == "host" else ())
+        if not folder.exists():
             say(f"unpacking into {folder}")
-            unpack(archive, folder)
-    binds = BINDS if source == "host" else ()
-    root = Root(folder / "fs", source, digest, python, tuple(binds))
-    note = {**asdict(root), "folder": str(folder)}
-    (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
+            unpack(archive, root)
+    os.utime(folder / NOTE)
     return root
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive as root of a user namespace; `folder` appears when all of it is there.
+def unpack(archive: Path, root: Root) -> None:
+    """Unpack an archive as root of a user namespace; the folder appears when all of it is there.
 
     Raises:
         InputError: the ids of a sandbox cannot reach the folder.
         EnvBroken: unpacking failed.
     """
+    folder = root.folder.parent
     made = Path(tempfile.mkdtemp(prefix=MAKING, dir=folder.parent))
     try:
+        (made / NOTE).write_text(json.dumps({**asdict(root), "folder": str(root.folder)}), encoding="utf-8")
         (made / "fs").mkdir()
         if os.geteuid() == 0:  # none but these ids may look in: it holds programs with their setuid bit
             for path in (made, made / "fs"):
@@ -136,14 +137,14 @@ def unpack(archive: Path, folder: Path) -> None:
         with archive.open("rb") as stream:
             as_root_inside(command, stream)
         made.rename(folder)
-    except BaseException:
+    except BaseException:  # boundary: what is half made goes, whatever happened
         remove(made)
         raise
 
 
 def remove(folder: Path) -> None:
     """Delete a root file system, whoever owns what is in it."""
-    if (folder / "fs").exists():
+    if os.geteuid() != 0 and (folder / "fs").exists():
         as_root_inside(["rm", "-rf", "--", str(folder / "fs")])
     shutil.rmtree(folder)
 

@@ -38,8 +38,8 @@ _MORE = {
     "line": " Once the task is done, answer finish.",
 }
 _LIMITS = (
-    "Every block starts anew in / and must not wait for input. You have {rounds} answers; only what is then to be found "
-    "on the machine counts."
+    "Every block starts anew in / and must not wait for input. You have {rounds} answers; only what is then to be "
+    "found on the machine counts."
 )
 
 

@@ -87,7 +87,9 @@ def _read(path: Path, _changed: int, _size: int) -> Mapping[str, Entry]:
         told = "; ".join(f"entry {short(key)}: {why}" for key, why in list(bad.items())[:SHOWN])
         rest = ", ".join(list(bad)[SHOWN:])
         more = f"; and entries {rest}" if rest else ""
-        raise InputError(f"{path}: {len(bad)} of {len(raw)} entries cannot be used: {told}{more}", "mend or delete them")
+        raise InputError(
+            f"{path}: {len(bad)} of {len(raw)} entries cannot be used: {told}{more}", "mend or delete them"
+        )
     if not entries:
         raise InputError(f"{path} holds no entries", _HINT)
     return entries

@@ -23,8 +23,6 @@ from ludora.envs.shell.entries import Entry, Script
 from ludora.errors import EnvBroken
 from ludora.types import End, Message, Move, Outcome, Result, Spec, Task, Turn
 
-Open = Callable[[Limits, str], Sandbox]
-
 
 class Status(StrEnum):
     """Where a session stands, in the benchmark's words."""
@@ -64,7 +62,8 @@ class Machine:
 
     def __init__(self, entry: Entry, limits: Limits, open_: Callable[[], Sandbox]) -> None:
         self.entry, self.limits = entry, limits
-        self._open, self._sandbox = open_, None
+        self._open = open_
+        self._sandbox: Sandbox | None = None
 
     def run(self, script: Script, *, trusted: bool = False) -> Done:
         """Run a script in the sandbox.
@@ -116,7 +115,7 @@ def verdict(done: Done) -> Verdict:
 def machine(entry: Entry, chosen: options.Options) -> Machine:
     """The machine of an entry, as a TASK's options want it."""
     limits = Limits(seconds=chosen.seconds)
-    return Machine(entry, limits, lambda: open_sandbox(limits))
+    return Machine(entry, limits, lambda: open_sandbox(limits, backend=chosen.backend, image=chosen.image))
 
 
 def canonical(spec: Spec) -> Spec:
@@ -144,7 +143,7 @@ class ShellEnv:
         self._number = 0
         self._due = 0.0
         rules = actions.rules(self.options.act, self.options.rounds)
-        self._messages = (rules, Message("user", self.entry.instruction))
+        self._messages: tuple[Message, ...] = (rules, Message("user", self.entry.instruction))
 
     def turns(self) -> tuple[Turn, ...]:
         if self.status is not Status.RUNNING:

@@ -1,30 +1,29 @@
 """What a TASK of the shell may set, and which entry a task means.
 
-    shell                                   built-in tasks, trained templates, values for training
-    shell(split=eval, level=1, act=line)    one-line tasks with values that training never sees
-    shell(template=chmod-mode, index=3)     one fixed task
-    shell(path=entries.json, index=17)      the entry "17" of a file
+shell                                   built-in tasks, trained templates, values for training
+shell(split=eval, level=1, act=line)    one-line tasks with values that training never sees
+shell(template=chmod-mode, index=3)     one fixed task
+shell(path=entries.json, index=17)      the entry "17" of a file
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ludora.envs.sandbox.build import BACKENDS
 from ludora.envs.shell.actions import ACTS
 from ludora.envs.shell.entries import Entry, read_entries
 from ludora.envs.shell.templates.all import TEMPLATES
-from ludora.envs.shell.templates.base import HELD_OUT, LEVELS, SKILLS, SPLITS, TRAIN, Template
+from ludora.envs.shell.templates.base import HELD_OUT, SKILLS, SPLITS, TRAIN, Template
 from ludora.errors import InputError, nearest
 from ludora.rng import generator, stream
 from ludora.types import Spec, Task
 
 ALL = "all"
 EVAL_SHARE = 5  # one entry of a file in so many is for evaluation
-BACKENDS = ("auto", "namespaces", "docker", "podman")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,8 @@ class Options:
         output: characters of one command's output that are shown.
         seconds: that one command may take.
         correct, incorrect, unknown: rewards.
-        backend: of the sandbox.
+        backend: of the sandbox: `namespaces`, or an engine, `docker` or `podman`.
+        image: that such an engine runs.
     """
 
     path: str = ""
@@ -60,12 +60,13 @@ class Options:
     correct: float = 1.0
     incorrect: float = -0.5
     unknown: float = 0.0
-    backend: str = "auto"
+    backend: str = "namespaces"
+    image: str = ""
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Options)}
 _RANGES = {"level": (0, 3), "rounds": (1, 100), "output": (0, 1_000_000)}
-_WORDS = {"act": ACTS, "backend": BACKENDS, "split": ("", *SPLITS, ALL)}
+_WORDS = {"act": ACTS, "split": ("", *SPLITS, ALL), "backend": BACKENDS}
 
 
 @lru_cache(maxsize=1024)
@@ -105,6 +106,9 @@ def _checked(key: str, value: Any) -> Any:
 
 
 def _check_source(options: Options) -> None:
+    if bool(options.image) != (options.backend != "namespaces"):
+        missing = f"backend={options.backend} needs an image" if not options.image else "image has no effect alone"
+        raise InputError(f"shell: {missing}", "for example backend=docker, image=debian:stable-slim")
     if options.path:
         if options.template or options.level:
             key = "template" if options.template else "level"
@@ -164,16 +168,14 @@ def entry_of(task: Task) -> Entry:
     """
     options = options_of(task.env)
     if options.path:
-        return _pick(entries_of(options), stream("shell entry", task.seed))
+        entries = entries_of(options)
+        return entries[stream("shell entry", task.seed) % len(entries)]
     templates = templates_of(options)
     if options.index:
         number = int(options.index)
         return instance(templates[number % len(templates)], options.split or TRAIN, number // len(templates))
-    return instance(_pick(templates, stream("shell template", task.seed)), options.split or TRAIN, task.seed)
-
-
-def _pick(items: Sequence[Any], draw: int) -> Any:
-    return items[draw % len(items)]
+    drawn = templates[stream("shell template", task.seed) % len(templates)]
+    return instance(drawn, options.split or TRAIN, task.seed)
 
 
 def instance(template: Template, split: str, number: int) -> Entry:
@@ -196,5 +198,3 @@ def canonical(spec: Spec) -> Spec:
     if options.index.isdigit():
         kept["index"] = int(options.index)  # as it is read: a number
     return Spec("shell", params=tuple(sorted(kept.items())))
-
-

@@ -228,7 +228,8 @@ ACCOUNTS = (
         3,
         "addgroup cat useradd usermod chsh",
         (
-            "For every name in /srv/@file create a user with a home directory and the shell @shell, who is in a new group "
+            "For every name in /srv/@file create a user with a home directory and the shell @shell, who is in a new "
+            "group "
             "@group made with addgroup.",
         ),
         "addgroup @group && for name in $(cat /srv/@file); do useradd -m $name && usermod -aG @group $name "
@@ -242,10 +243,12 @@ ACCOUNTS = (
         3,
         "addgroup gpasswd useradd chage",
         (
-            "Set up the group @group with addgroup: a new user @user administers it, @user and a new user @user2 are its "
+            "Set up the group @group with addgroup: a new user @user administers it, @user and a new user @user2 are "
+            "its "
             "members, and both passwords expire after @days days.",
         ),
-        "addgroup @group && useradd @user && useradd @user2 && gpasswd -M @user,@user2 @group && gpasswd -A @user @group "
+        "addgroup @group && useradd @user && useradd @user2 && gpasswd -M @user,@user2 @group && gpasswd -A @user "
+        "@group "
         "&& chage -M @days @user && chage -M @days @user2",
         "for name in @user @user2; do id -nG $name | grep -qw @group "
         '&& [ "$(grep ^$name: /etc/shadow | cut -d: -f5)" = @days ] || exit 1; done; '

@@ -34,7 +34,10 @@ FILES = (
         "mkdir-nested",
         1,
         "mkdir",
-        ("Create the folder /srv/@dir/@dir2; /srv/@dir does not exist yet.", "Make the nested directory /srv/@dir/@dir2."),
+        (
+            "Create the folder /srv/@dir/@dir2; /srv/@dir does not exist yet.",
+            "Make the nested directory /srv/@dir/@dir2.",
+        ),
         "mkdir -p /srv/@dir/@dir2",
         "[ -d /srv/@dir/@dir2 ]",
     ),
@@ -107,7 +110,10 @@ FILES = (
         "ln-hard",
         1,
         "ln",
-        ("Make a hard link /srv/@file2 to /srv/@file.", "Give the file /srv/@file the second name /srv/@file2, a hard link."),
+        (
+            "Make a hard link /srv/@file2 to /srv/@file.",
+            "Give the file /srv/@file the second name /srv/@file2, a hard link.",
+        ),
         "ln /srv/@file /srv/@file2",
         "[ ! -L /srv/@file2 ] && [ /srv/@file -ef /srv/@file2 ]",
         setup="echo @word > @file",
@@ -121,8 +127,8 @@ FILES = (
             "Write the paths of all .log files below /srv/@dir to /srv/@file.",
         ),
         "find /srv/@dir -name '*.log' > /srv/@file",
-        "[ \"$(sort /srv/@file)\" = \"$(printf '%s\\n' /srv/@dir/@word.log /srv/@dir/deep/@word2.log)\" ] "
-        "|| [ \"$(sort -r /srv/@file)\" = \"$(printf '%s\\n' /srv/@dir/@word.log /srv/@dir/deep/@word2.log)\" ]",
+        '[ "$(sort /srv/@file)" = "$(printf \'%s\\n\' /srv/@dir/@word.log /srv/@dir/deep/@word2.log)" ] '
+        '|| [ "$(sort -r /srv/@file)" = "$(printf \'%s\\n\' /srv/@dir/@word.log /srv/@dir/deep/@word2.log)" ]',
         setup="mkdir -p @dir/deep; touch @dir/@word.log @dir/deep/@word2.log @dir/@word.txt",
     ),
     Template(
@@ -151,7 +157,10 @@ FILES = (
         "ls-save",
         1,
         "ls",
-        ("Save the names of the files in /srv/@dir to /srv/@file.", "List the folder /srv/@dir into the file /srv/@file."),
+        (
+            "Save the names of the files in /srv/@dir to /srv/@file.",
+            "List the folder /srv/@dir into the file /srv/@file.",
+        ),
         "ls /srv/@dir > /srv/@file",
         '[ "$(cat /srv/@file)" = "$(ls /srv/@dir)" ] && grep -q @word /srv/@file',
         setup="mkdir @dir; touch @dir/@word @dir/@word2 @dir/@word3",
@@ -188,7 +197,7 @@ FILES = (
             "Go to /srv/@dir; there, @file is to be called @word, and @file2 is to be called @word2.",
         ),
         "cd /srv/@dir && mv @file @word && mv @file2 @word2",
-        "[ \"$(cat /srv/@dir/@word /srv/@dir/@word2)\" = \"$(printf 'one\\ntwo')\" ] && [ ! -e /srv/@dir/@file ]",
+        '[ "$(cat /srv/@dir/@word /srv/@dir/@word2)" = "$(printf \'one\\ntwo\')" ] && [ ! -e /srv/@dir/@file ]',
         setup="mkdir @dir; echo one > @dir/@file; echo two > @dir/@file2",
         held_out=True,
     ),
@@ -258,7 +267,8 @@ FILES = (
         3,
         "cd echo mkdir touch ln",
         (
-            "Set up a project in /srv/@dir: folders bin and lib, an empty file lib/@file, a file @file2 that contains the "
+            "Set up a project in /srv/@dir: folders bin and lib, an empty file lib/@file, a file @file2 that "
+            "contains the "
             "word @word, and a symbolic link bin/@word to ../@file2.",
         ),
         "mkdir -p /srv/@dir/bin /srv/@dir/lib && cd /srv/@dir && touch lib/@file && echo @word > @file2 "
@@ -271,12 +281,14 @@ FILES = (
         3,
         "cd mv touch chmod",
         (
-            "Rotate the log /srv/@dir/@word.log: @word.log.1 becomes @word.log.2, @word.log becomes @word.log.1, and a new "
+            "Rotate the log /srv/@dir/@word.log: @word.log.1 becomes @word.log.2, @word.log becomes @word.log.1, and "
+            "a new "
             "empty @word.log has mode 640.",
         ),
-        "cd /srv/@dir && mv @word.log.1 @word.log.2 && mv @word.log @word.log.1 && touch @word.log && chmod 640 @word.log",
-        "cd /srv/@dir && [ \"$(cat @word.log.2)\" = old ] && [ \"$(cat @word.log.1)\" = new ] && [ -f @word.log ] "
-        "&& [ ! -s @word.log ] && [ \"$(stat -c %a @word.log)\" = 640 ]",
+        "cd /srv/@dir && mv @word.log.1 @word.log.2 && mv @word.log @word.log.1 && touch @word.log && chmod 640 "
+        "@word.log",
+        'cd /srv/@dir && [ "$(cat @word.log.2)" = old ] && [ "$(cat @word.log.1)" = new ] && [ -f @word.log ] '
+        '&& [ ! -s @word.log ] && [ "$(stat -c %a @word.log)" = 640 ]',
         setup="mkdir @dir; echo old > @dir/@word.log.1; echo new > @dir/@word.log",
     ),
     Template(
@@ -289,7 +301,7 @@ FILES = (
         ),
         "cp -r /srv/@dir /srv/@dir2 && find /srv/@dir2 -name '*.tmp' -exec rm {} ';' && ls /srv/@dir2 > /srv/@file",
         "[ -f /srv/@dir/@word.tmp ] && [ ! -e /srv/@dir2/@word.tmp ] && [ -f /srv/@dir2/@word2.txt ] "
-        "&& [ \"$(cat /srv/@file)\" = @word2.txt ]",
+        '&& [ "$(cat /srv/@file)" = @word2.txt ]',
         setup="mkdir @dir; touch @dir/@word.tmp @dir/@word2.txt",
         held_out=True,
     ),

@@ -12,7 +12,7 @@ RIGHTS = (
         ("Set the permissions of /srv/@file to @mode.", "Change the mode of /srv/@file to @mode."),
         "chmod @mode /srv/@file",
         '[ "$(stat -c %a /srv/@file)" = @mode ]',
-        setup="echo @word > @file; chmod 604 @file",
+        setup="echo @word > @file; chmod 601 @file",
     ),
     Template(
         "chmod-run",
@@ -139,7 +139,8 @@ RIGHTS = (
         3,
         "chmod echo exit grep",
         (
-            "Write an executable bash script /srv/@script.sh: it exits with status 0 if /srv/@file contains the word @word, "
+            "Write an executable bash script /srv/@script.sh: it exits with status 0 if /srv/@file contains the word "
+            "@word, "
             "and with status @n otherwise.",
         ),
         "echo 'grep -q @word /srv/@file && exit 0; exit @n' > /srv/@script.sh && chmod +x /srv/@script.sh",
@@ -163,7 +164,8 @@ RIGHTS = (
         2,
         "echo sleep",
         (
-            "Write a bash script /srv/@script.sh that sleeps 0.@n seconds and then writes the word @word to /srv/@file.",
+            "Write a bash script /srv/@script.sh that sleeps 0.@n seconds and then writes the word @word to "
+            "/srv/@file.",
             "Create the script /srv/@script.sh: first sleep 0.@n, then write @word to /srv/@file. Do not run it.",
         ),
         "echo 'sleep 0.@n; echo @word > /srv/@file' > /srv/@script.sh",
@@ -175,7 +177,8 @@ RIGHTS = (
         3,
         "cat sleep rm echo",
         (
-            "Stop the process whose id is in /srv/@file, delete that file, start sleep @days in the background instead, "
+            "Stop the process whose id is in /srv/@file, delete that file, start sleep @days in the background "
+            "instead, "
             "and write its process id to /srv/@file2.",
         ),
         "kill $(cat /srv/@file); rm /srv/@file; sleep @days & echo $! > /srv/@file2",
@@ -188,7 +191,8 @@ RIGHTS = (
         3,
         "chgrp chmod groupadd mkdir usermod",
         (
-            "Create the group @group with the members @user and @user2, and a folder /srv/@dir of that group with mode 2775, "
+            "Create the group @group with the members @user and @user2, and a folder /srv/@dir of that group with "
+            "mode 2775, "
             "so that new files in it belong to the group.",
         ),
         "groupadd @group && usermod -aG @group @user && usermod -aG @group @user2 && mkdir /srv/@dir "
@@ -202,11 +206,13 @@ RIGHTS = (
         3,
         "chmod chown find",
         (
-            "Under /srv/@dir, give every directory mode 755 and every file mode 644, and make @user the owner of all of it.",
+            "Under /srv/@dir, give every directory mode 755 and every file mode 644, and make @user the owner of all "
+            "of it.",
         ),
         "find /srv/@dir -type d -exec chmod 755 {} ';' && find /srv/@dir -type f -exec chmod 644 {} ';' "
         "&& chown -R @user /srv/@dir",
-        '[ "$(stat -c %a:%U /srv/@dir/@dir2)" = 755:@user ] && [ "$(stat -c %a:%U /srv/@dir/@dir2/@file)" = 644:@user ] '
+        '[ "$(stat -c %a:%U /srv/@dir/@dir2)" = 755:@user ] && [ "$(stat -c %a:%U /srv/@dir/@dir2/@file)" = '
+        "644:@user ] "
         '&& [ "$(stat -c %a:%U /srv/@dir)" = 755:@user ]',
         setup="useradd @user; mkdir -p @dir/@dir2; touch @dir/@dir2/@file; chmod 700 @dir @dir/@dir2; "
         "chmod 600 @dir/@dir2/@file",
@@ -216,7 +222,8 @@ RIGHTS = (
         3,
         "chown chsh echo mkdir tee useradd",
         (
-            "Create the user @user without a home directory and with the shell @shell (use chsh), a directory /srv/@dir that "
+            "Create the user @user without a home directory and with the shell @shell (use chsh), a directory "
+            "/srv/@dir that "
             "belongs to this user, and a file /srv/@dir/@file with the word @word, written with tee.",
         ),
         "useradd -M @user && chsh -s @shell @user && mkdir /srv/@dir && echo @word | tee /srv/@dir/@file "
@@ -229,10 +236,11 @@ RIGHTS = (
         3,
         "addgroup chgrp chmod touch vi",
         (
-            "Create the group @group with addgroup, and a file /srv/@file of that group with mode 660, in which the word "
+            "Create the group @group with addgroup, and a file /srv/@file of that group with mode 660, in which the "
+            "word "
             "@word was written with vi in ex mode.",
         ),
-        "addgroup @group && touch /srv/@file && vi -es -c '0put =\"@word\"' -c wq /srv/@file && chgrp @group /srv/@file "
+        "addgroup @group && touch /srv/@file && vi -es -c 'normal i@word' -c wq /srv/@file && chgrp @group /srv/@file "
         "&& chmod 660 /srv/@file",
         '[ "$(stat -c %G:%a /srv/@file)" = @group:660 ] && grep -qx @word /srv/@file',
     ),
