@@ -101,9 +101,9 @@ def test_openenv_and_a_graceful_stop_on_ctrl_c() -> None:
         ("--host :: ", "a token is needed"),
         ("--host example.invalid", "a token is needed"),
         ("leduc_poker --openenv --host 127.0.0.999 ", "a token is needed"),
-        ("--port 99999", "99999"),
-        ("--sessions 0", "0"),
-        ("--idle nan", "nan"),
+        ("--port 99999", "--port"),
+        ("--sessions 0", "--sessions"),
+        ("--idle nan", "--idle"),
     ],
 )
 def test_what_is_refused(

@@ -1,8 +1,7 @@
-"""An OpenEnv server that is killed again and again, and comes back at the same address: `mortal_server.py TASK N,N,...`.
+"""An OpenEnv server that comes back at the same address when it is killed: `mortal_server.py TASK...`.
 
-Every number is a life: after so many moves, over all its sessions, the serving process gets SIGKILL in the middle of the
-next one. The parent, which holds the listening socket, then starts the next life; the last one lasts. A life of 0 is the
-end of all. Prints the address once; lives until its standard input is closed.
+Prints its address, then the process id of every life. The parent holds the listening socket, so clients wait for the next
+life instead of being refused. Closing its standard input ends it: the socket is closed, and the last life is killed.
 """
 
 from __future__ import annotations
@@ -12,54 +11,46 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 from ludora.serve.guard import Rules
 from ludora.serve.openenv import menu, openenv_app
 from ludora.serve.run import Served, bind, make_server
-from ludora.serve.table import Table
 
 
-def serve(task: str, served_socket: object, moves: int | None) -> None:
+def serve(tasks: list[str], listening: Any) -> None:
     """One life."""
-    left, lock, move = [moves], threading.Lock(), Table.move
+    app = openenv_app(menu(tasks, ["random"]), 64, 600.0)
+    make_server([Served(app, listening)], Rules(), lambda: None).run(sockets=[listening])
 
-    def mortal(table: Table, text: str) -> None:
-        with lock:
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] = None if left[0] is None else left[0] - 1
-        move(table, text)
 
-    Table.move = mortal  # type: ignore[method-assign]
-    app = openenv_app(menu([task], ["random"]), 64, 600.0)
-    make_server([Served(app, served_socket)], Rules(), lambda: None).run(sockets=[served_socket])  # type: ignore
+def say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
-    task, lives = sys.argv[1], [int(word) for word in sys.argv[2].split(",") if word]
-    listening = bind("127.0.0.1", 0)
-    sys.stdout.write(f"{Served(None, listening).url}\n")  # type: ignore[arg-type]
-    sys.stdout.flush()
-    children: list[int] = []
+    listening: Any = bind("127.0.0.1", 0)
+    say(f"http://127.0.0.1:{listening.getsockname()[1]}")
+    child = 0
+    ended = threading.Event()
 
     def end() -> None:
         sys.stdin.read()
+        ended.set()
+        listening.close()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(children[-1], signal.SIGKILL)
-        os._exit(0)
+            os.kill(child, signal.SIGKILL)
 
-    for moves in [*lives, None]:
-        if moves == 0:
-            listening.close()
-            break
+    while not ended.is_set():
         child = os.fork()
         if child == 0:
-            serve(task, listening, moves)
-        children.append(child)
-        if len(children) == 1:
+            serve(sys.argv[1:], listening)
+            os._exit(0)
+        say(child)
+        if threading.active_count() == 1:
             threading.Thread(target=end, daemon=True).start()
         os.waitpid(child, 0)
-    signal.pause()
 
 
 if __name__ == "__main__":

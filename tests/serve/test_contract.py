@@ -19,7 +19,7 @@ SHOP = workshop(sessions=1000)
 APP = SHOP.app()
 CLIENT = Client(APP)
 BOUNDED = settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,

@@ -29,7 +29,7 @@ def serve(
         int, typer.Option(min=0, max=65535, help="Port of the chat-history-item server.")
     ] = ITEMS_PORT,
     sessions: Annotated[int, typer.Option(min=1, max=4096, help="Sessions open at once.")] = 64,
-    idle: Annotated[float, typer.Option(min=1, help="Seconds without a call after which a session is closed.")] = 600,
+    idle: Annotated[int, typer.Option(min=1, help="Seconds without a call after which a session is closed.")] = 600,
 ) -> None:
     """Serve shell tasks over LifelongAgentBench's routes, or any TASKs as OpenEnv, until SIGINT or SIGTERM."""
     if openenv and items_port != ITEMS_PORT:
