@@ -34,7 +34,7 @@ class Table:
             if opponent:
                 check_plays(opponent, task.env)
             self._go_on(None)
-        except BaseException:
+        except BaseException:  # boundary: whatever fails, the environment is closed
             self.env.close()
             raise
 
