@@ -10,7 +10,7 @@ evaluate() { # PLAYER, what it is compared with, split, games
         --act say --max-new-tokens 40 --json
 }
 
-[ -e demonstrations.jsonl ] || ludora data shell demonstrations.jsonl --task "shell($task)" --games 600
+[ -e demonstrations.jsonl ] || ludora data shell demonstrations.jsonl --task "shell($task)" --games 1760
 ludora train sft sft.toml --json "$@" > sft.json
 ludora train ppo ppo.toml --json "$@" > ppo.json
 sft='adapter(runs/shell-sft/adapter)' ppo='adapter(runs/shell-ppo/adapter)'

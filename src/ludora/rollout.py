@@ -164,6 +164,7 @@ def play(
     max_turns: int = 10_000,
     max_tokens: int = 0,
     threads: int = 8,
+    machines: int = 64,
 ) -> Iterator[Finished]:
     """Play games, at most `slots` at a time, and yield each as it ends; one whose environment breaks, anew once.
 
@@ -174,6 +175,7 @@ def play(
         max_turns: a seat that has moved this often ends the game as truncated.
         max_tokens: and so does one that has read and written this many tokens; 0: no bound.
         threads: for environments whose `apply` blocks; the other games go on meanwhile.
+        machines: games in flight where environments block: each may hold one.
     """
     source, limits = ((number, game, False) for number, game in enumerate(games)), Limits(max_turns, max_tokens)
     again: deque[tuple[int, Game, bool]] = deque()  # those that broke once
@@ -191,6 +193,7 @@ def play(
                     else:
                         again.append((number, game, True))
                 else:
+                    slots = min(slots, machines) if running[-1].env.blocking else slots
                     running[-1].start(limits)
             if not running:
                 return

@@ -246,8 +246,11 @@ def test_list_games_says_what_each_game_is(tmp_path: Path) -> None:
     assert games["goofspiel"]["kind"].startswith("simultaneous") and games["goofspiel"]["search"] == []
     assert games["hearts"]["players"] == "4" and games["2048"]["kind"] == "chance, alone"
     assert all(game["prompt_tokens"] <= game["prompt_tokens_max"] <= 2048 for game in list(games.values())[:22])
-    shown = ludora("list", "games", cwd=tmp_path, COLUMNS="160").stdout
-    assert "chance, hidden" in shown and "ismcts" in shown
+    shown = ludora("list", "games", cwd=tmp_path, COLUMNS="80").stdout
+    leduc = next(line.split() for line in shown.splitlines() if "leduc_poker" in line)
+    assert leduc[1:4] == ["2", "2-10", "chz"] and leduc[-2:] == ["yes", "min"]
+    assert "c chance, h hidden information" in shown and "i ismcts" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_check_env_of_several_tasks(tmp_path: Path) -> None:

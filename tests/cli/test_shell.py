@@ -1,4 +1,4 @@
-"""What `ludora shell verify` and `ludora evaluate --merged` refuse before anything runs."""
+"""What `ludora shell verify` and `ludora data shell` refuse before anything runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from ludora.cli.main import run
     [
         (["shell", "verify", "nowhere.json"], "there is no file nowhere.json"),
         (["shell", "verify", "--threads", "0"], "greater than or equal to 1"),
-        (["evaluate", "base", "kuhn_poker", "--merged", "out"], "--merged evaluates one adapter beside its merge"),
-        (["evaluate", "adapter(a)", "kuhn_poker", "--compare", "base", "--merged", "out"], "--merged evaluates one"),
         (["data", "shell", "out.jsonl", "--task", "leduc_poker"], "is not to be learnt from"),
     ],
 )

@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -105,25 +104,12 @@ def merge_adapter(
             say("reading it back and comparing")
             found = _logits(_read_back(folder, base.device, trust_remote_code), probes)
             report = _report(out, base, store, modules, (plain, wanted, found))
-            note = {**asdict(report), "base_fingerprint": base.fingerprint, "adapter_digest": _digest(adapter)}
+            note = {**asdict(report), "base_fingerprint": base.fingerprint}
             (folder / REPORT).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
             rename_folder(folder, out)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error}", "choose a folder on a disk with space") from None
     return report
-
-
-def merged_from(folder: Path, adapter: Path) -> bool:
-    """Whether a folder holds a merge of just this adapter, as its weights are now."""
-    try:
-        note = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return bool(note["adapter_digest"] == _digest(adapter))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _digest(adapter: Path) -> str:
-    return sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
 
 
 def _base_of(adapter: Path, model: str, device: str, trust_remote_code: bool) -> Base:
