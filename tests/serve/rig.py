@@ -57,7 +57,6 @@ class Pretended:
         return Done(0, f"{word}\n" if script.text.startswith("echo ") else "")
 
     def verdict(self) -> Verdict:
-        self.open()
         if self.closed:
             raise EnvBroken("the machine broke")
         return Verdict.CORRECT if self.solved else Verdict.INCORRECT

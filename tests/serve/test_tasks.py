@@ -75,7 +75,16 @@ def test_a_machine_that_breaks_is_no_fault_of_the_agents() -> None:
     assert session["sample_status"] == "task_environment_error" and session["finish_reason"] == "the set-up failed"
     session = client.call("complete", session)
     assert session["evaluation_record"]["outcome"] == "unknown"
-    assert session["finish_reason"] == "the set-up failed; the set-up failed"
+    assert session["finish_reason"] == "the set-up failed"
+    shop = workshop()
+    client = Client(shop.app())
+    session = client.say(client.bash(client.reset(), "solve 0"), "Act: finish")
+    shop.machines[0].closed = True  # it breaks between the last answer and the verdict
+    session = client.call("complete", session)
+    assert (session["sample_status"], session["evaluation_record"]["outcome"]) == ("completed", "unknown")
+    assert session["finish_reason"] == "the machine broke"
+    session = client.bash(client.reset(), "break")
+    assert client.call("complete", session)["evaluation_record"]["outcome"] == "unknown"
 
 
 def test_sessions_do_not_mix() -> None:

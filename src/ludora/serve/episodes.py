@@ -15,15 +15,15 @@ from ludora.envs.sandbox.base import Done
 from ludora.envs.shell import actions
 from ludora.envs.shell.entries import Entry, Script
 from ludora.envs.shell.env import Status, Verdict
-from ludora.errors import EnvBroken
-from ludora.serve.bodies import Item, Judged, Role, Session
+from ludora.errors import LudoraError
+from ludora.serve.bodies import Item, Judged, Record, Role, Session
 
 NO_ANSWER: dict[str, str | None] = {"answer": None}
 AGENT_FAILED = (Status.AGENT_CONTEXT_LIMIT, Status.AGENT_OUT_OF_MEMORY, Status.AGENT_UNKNOWN_ERROR)
 
 
 class Machine(Protocol):
-    """What an episode runs on (`envs.shell.env.Machine`). Each method but `close` may raise EnvBroken."""
+    """What an episode runs on (`envs.shell.env.Machine`). Each method but `close` raises LudoraError when it breaks."""
 
     def open(self) -> object:
         """Start it and set it up."""
@@ -61,7 +61,7 @@ class Episode:
         self._played = 0
         self._asked: tuple[str, Session] | None = None
         self._answer: Session | None = None
-        self._closed = False
+        self._closed = self._broken = False
 
     def close(self) -> None:
         """Free the machine."""
@@ -73,8 +73,8 @@ class Episode:
         session = session.model_copy(deep=True)
         try:
             self._machine.open()
-        except EnvBroken as error:
-            session.sample_status, session.finish_reason = Status.TASK_ENVIRONMENT_ERROR, error.message
+        except LudoraError as error:
+            self._broke(session, error)
             return session
         session.sample_status = Status.RUNNING
         session.chat_history.value = [*prompt, Item(role=Role.USER, content=self.entry.instruction)]
@@ -125,9 +125,8 @@ class Episode:
     def _run(self, session: Session, script: str) -> None:
         try:
             done = self._machine.run(Script(script))
-        except EnvBroken as error:
-            session.finish_reason = error.message
-            session.sample_status, session.task_output = Status.TASK_ENVIRONMENT_ERROR, dict(NO_ANSWER)
+        except LudoraError as error:
+            self._broke(session, error)
             return
         shown = actions.observation(done, self.output, self.seconds).content
         session.chat_history.value.append(Item(role=Role.USER, content=shown))
@@ -135,10 +134,15 @@ class Episode:
     def _complete(self, session: Session) -> None:
         if session.sample_status in (Status.INITIAL, Status.RUNNING):
             raise Refused(f"this session is {session.sample_status}, and only one that has stopped is judged")
-        try:
-            session.evaluation_record.outcome = Judged(self._machine.verdict())
-        except EnvBroken as error:
-            session.evaluation_record.outcome = Judged.UNKNOWN
-            before = f"{session.finish_reason}; " if session.finish_reason else ""
-            session.finish_reason = before + error.message
-        session.evaluation_record.detail_dict = None
+        session.evaluation_record = Record(outcome=Judged.UNKNOWN)
+        if not self._broken:
+            try:
+                session.evaluation_record.outcome = Judged(self._machine.verdict())
+            except LudoraError as error:
+                session.finish_reason = "; ".join(filter(None, (session.finish_reason, error.message)))
+
+    def _broke(self, session: Session, error: LudoraError) -> None:
+        """The machine failed, which is no fault of the agent's: there will be no verdict on it."""
+        self._broken = True
+        session.sample_status, session.finish_reason = Status.TASK_ENVIRONMENT_ERROR, error.message
+        session.task_output = dict(NO_ANSWER)
