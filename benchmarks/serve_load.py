@@ -6,9 +6,11 @@ Prints one line of JSON last; see README.md beside this file.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import secrets
+import statistics
 import subprocess
 import sys
 import threading
@@ -18,7 +20,6 @@ from typing import Any
 
 import httpx
 import psutil
-from support.machine import emit, median, say
 
 LATEST_WARM_UP = 0.2  # share of the time after which memory is first read: by then every session has had an episode
 
@@ -93,6 +94,11 @@ class Session(threading.Thread):
         self.tally.wrong += session["evaluation_record"]["outcome"] != "incorrect"
 
 
+def say(text: str) -> None:
+    """Talk to people goes to stderr. (`support.machine` has this too, and loads torch.)"""
+    print(text, file=sys.stderr, flush=True)
+
+
 def rss_mb(process: psutil.Process) -> float:
     return round(process.memory_info().rss / 2**20, 1)
 
@@ -128,7 +134,7 @@ def load(url: str, server: psutil.Process, sessions: int, seconds: float) -> dic
         "wrong": sum(t.wrong for t in tallies),
         "calls": len(waits),
         "calls_per_second": round(len(waits) / took, 1),
-        "ms_p50": round(1000 * median(waits), 1) if waits else None,
+        "ms_p50": round(1000 * statistics.median(waits), 1) if waits else None,
         "ms_p99": round(1000 * waits[int(0.99 * len(waits))], 1) if waits else None,
         "rss_mb": rss,
         "rss_growth_mb": round(rss[-1] - rss[0], 1),
@@ -159,7 +165,8 @@ def main() -> None:
             process.terminate()
         found["exit_code"] = process.wait(60)
     result = {"benchmark": "serve_load", "sessions": options.sessions, "seconds": options.seconds, **found}
-    emit(result | {"load_before": before, "load_after": [round(value, 2) for value in os.getloadavg()]})
+    loads = {"load_before": before, "load_after": [round(value, 2) for value in os.getloadavg()]}
+    print(json.dumps(result | loads), flush=True)
 
 
 if __name__ == "__main__":
