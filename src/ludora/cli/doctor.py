@@ -22,6 +22,8 @@ _OPTIONAL = {
     "tensorboard": "pip install 'ludora[tensorboard]'",
     "wandb": "pip install 'ludora[wandb]'",
     "trackio": "pip install 'ludora[trackio]'",
+    "fastapi": "ludora serve: pip install 'ludora[serve]'",
+    "openenv": "ludora serve --openenv, and openenv(...) as a task: pip install 'ludora[serve]'",
 }
 
 

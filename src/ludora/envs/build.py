@@ -23,6 +23,7 @@ _ENVIRONMENTS: dict[str, tuple[str, str, str, str, str]] = {
         "free text, alone",
         "reference",
     ),
+    "openenv": ("ludora.envs.remote", "RemoteEnv", "an OpenEnv server, by its address", "text, alone", "random"),
 }
 _DEFAULT = ("ludora.envs.openspiel", "OpenSpielEnv")
 
@@ -37,9 +38,12 @@ def make_env(task: Task) -> Env:
     return cast(Env, getattr(import_module(module), name)(task))
 
 
-def own_games() -> dict[str, tuple[str, str]]:
-    """The environments that are not OpenSpiel's: what each is, and of what kind."""
-    return {name: (text, kind) for name, (_, _, text, kind, _) in _ENVIRONMENTS.items()}
+def own_games() -> dict[str, tuple[str, str, int]]:
+    """The environments that are not OpenSpiel's: what each is, of what kind, and how many seats it has."""
+    return {
+        name: (text, kind, getattr(import_module(module), class_name).num_seats)
+        for name, (module, class_name, text, kind, _) in _ENVIRONMENTS.items()
+    }
 
 
 def able_player(spec: Spec) -> str:

@@ -109,6 +109,24 @@ def fixed_player(text: str, studio: Studio, temperature: float = 0.0) -> Player:
     return _build(player_spec(text), partial(studio.fixed, temperature=temperature))
 
 
+def scripted_player(text: str) -> Player:
+    """The player a PLAYER string names, of those that need neither a model nor a person.
+
+    Raises:
+        InputError: as `player_spec`; or it needs one.
+    """
+
+    def refused(named: Spec) -> Player:
+        raise InputError(f"player {named} needs a model", "random, mcts and nash are players that need none")
+
+    inner = spec = player_spec(text)
+    while inner.name == "epsilon":
+        inner = player_spec(bots.epsilon_options(inner)[1])
+    if inner.name == "human":
+        raise InputError("player human needs a person at a terminal", "random, mcts and nash need none")
+    return _build(spec, refused)
+
+
 def _build(spec: Spec, fixed: Callable[[Spec], Player]) -> Player:
     """The player of a checked spec; `fixed` makes those with a model, alone or inside another's options."""
     if spec.name in ("base", "adapter", "merged"):

@@ -71,10 +71,18 @@ class Machine:
         Raises:
             EnvBroken: the sandbox failed, or the entry's set-up did.
         """
+        return self.open().run(script.text, language=script.language, trusted=trusted)
+
+    def open(self) -> Sandbox:
+        """Start and set up the sandbox, unless that was done.
+
+        Raises:
+            EnvBroken: the sandbox failed, or the entry's set-up did.
+        """
         if self._sandbox is None:
             self._sandbox = self._open()
             self._set_up(self._sandbox)
-        return self._sandbox.run(script.text, language=script.language, trusted=trusted)
+        return self._sandbox
 
     def _set_up(self, sandbox: Sandbox) -> None:
         setup = self.entry.setup
