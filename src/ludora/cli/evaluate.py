@@ -12,7 +12,7 @@ Player = Annotated[
     str, typer.Argument(metavar="PLAYER", help="PLAYER to measure: random, mcts, nash, base, adapter(FOLDER) ...")
 ]
 Tasks = Annotated[
-    list[str], typer.Argument(metavar="TASK...", help="One or more: leduc_poker, hex(board_size=5), 200000042 ...")
+    list[str], typer.Argument(metavar="TASK", help="One or more: leduc_poker, hex(board_size=5), 200000042 ...")
 ]
 
 
@@ -24,7 +24,9 @@ def evaluate(
     against: Annotated[str, typer.Option(help="PLAYER of the other seats.")] = "random",
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="PLAYER to compare with, on the same deals, by a paired test. May be given several times."),
+        typer.Option(
+            metavar="PLAYER", help="Compare with it on the same deals, by a paired test; as often as you like."
+        ),
     ] = None,
     games: Annotated[int, typer.Option(help="Games per player, all seats equally often; 0 only with --exact.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the deals.")] = 0,

@@ -9,49 +9,28 @@ from string import Template
 
 from ludora import __version__
 from ludora.evals.campaign import Part, parts
+from ludora.evals.curves import CURVES, PER_GAME, WORDS
 from ludora.evals.frames import stepper, strip
 from ludora.evals.plots import Point, Reference, Series, chart, minus
+from ludora.evals.record import Evaluation
 from ludora.evals.replay import Decision, ReplayedGame, facts
 from ludora.evals.story import Headline, Story, flat
-from ludora.evals.tables import NONE, by_task, heading, judged_by, measures, percent, title, verdicts
+from ludora.evals.tables import (
+    GROUPS,
+    NONE,
+    Measure,
+    by_task,
+    group_measures,
+    heading,
+    judged_by,
+    measures,
+    percent,
+    title,
+    verdicts,
+)
 
 SHOWN = 8  # legal actions with a bar of their own; games with hundreds would drown the page
 WIDE, NARROW, SMALL = (920, 330), (340, 250), (270, 180)
-# Metric key(s), title, what it means, known bounds. Every other number that was logged follows in a folded part.
-CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...] = (
-    (("win_rate",), "Training games won", "share of the update's games", (0.0, 1.0)),
-    (("nash_conv",), "NashConv", "0 = nobody can win anything from it", None),
-    (("exploitability",), "Exploitability", "what a best response wins from it", None),
-    (("evaluation_win_rate",), "Evaluation games won", "share, same deals each time", (0.0, 1.0)),
-    (("window_success",), "Won in the stage's window", "share; a stage ends at its threshold", (0.0, 1.0)),
-    (("stage",), "Stage", "of the curriculum", None),
-    (("replay_size",), "Failures kept", "tasks", None),
-    (("replay_success",), "Replays won", "share of the failures dealt again", (0.0, 1.0)),
-    (("return_spread",), "Spread of the returns", "within a game and seat; 0 teaches nothing", None),
-    (("move_accuracy", "scored_accuracy"), "Expert's move found", "as it acts, by score", (0.0, 1.0)),
-    (("accuracy",), "Expert's move likeliest", "share of the steps' examples", (0.0, 1.0)),
-    (("parse_rate",), "Answers that can be read", "share, at the first attempt", (0.0, 1.0)),
-    (("eval_perplexity",), "Perplexity", "of held-out answers", None),
-    (("kl",), "KL to the reference", "nats per decision", None),
-    (("kl_old",), "KL of an update", "nats per decision", None),
-    (("entropy",), "Entropy", "nats; 0 = always sure", None),
-    (("explained_variance",), "Explained variance", "by the critic; 1 = all", None),
-    (("clip_fraction",), "Clip fraction", "share of decisions clipped", None),
-    (("seconds_rollout", "seconds_update"), "Seconds per update", "playing, learning", None),
-    (("loss_policy",), "Policy loss", "", None),
-    (("loss_value",), "Value loss", "", None),
-    (("grad_norm",), "Gradient norm", "before clipping", None),
-    (("tokens_per_second",), "Tokens per second", "", None),
-    (("examples_per_second",), "Examples per second", "", None),
-    (("learning_rate",), "Learning rate", "", None),
-)
-# metrics of one game among several, drawn for each of them
-WORDS = {
-    "evaluation_win_rate": "Evaluation games won",
-    "expected_value": "Expected value, exact",
-    "nash_conv": "NashConv, exact",
-}
-PER_GAME = tuple(f"{name}/" for name in WORDS)
 
 
 def page(story: Story) -> str:
@@ -197,6 +176,25 @@ def _table(story: Story) -> str:
     evaluation = story.evaluation
     if evaluation is None:
         return ""  # the headline section has said so
+    note = "Small figures: 95 % intervals. Everyone met the same deals in the same seats." if evaluation.games else ""
+    folded = [
+        f"<details><summary>{escape(name)}</summary>{_results(evaluation, lines)}</details>"
+        for kind, name in GROUPS.items()
+        if (lines := group_measures(evaluation, kind))
+    ]
+    return _section(
+        "Before and after",
+        f'<p class="hint">{escape(title(evaluation))}. {note}</p>',
+        _results(evaluation, measures(evaluation)),
+        '<div style="margin-top:1rem">',
+        *(f"<p>{escape(sentence)}</p>" for sentence in verdicts(evaluation)),
+        "</div>",
+        *folded,
+    )
+
+
+def _results(evaluation: Evaluation, lines: Sequence[Measure]) -> str:
+    """The players side by side, one line per measure."""
     player = evaluation.rows[0].player
     kinds = [' class="player"' if row.player == player else "" for row in evaluation.side_by_side]
     head = "".join(
@@ -204,19 +202,13 @@ def _table(story: Story) -> str:
         for kind, row in zip(kinds, evaluation.side_by_side, strict=True)
     )
     body = []
-    for line in measures(evaluation):
+    for line in lines:
         kind = "main" if line.main else "part" if line.label.startswith(" ") else ""
         cells = "".join(f"<td{k}>{_cell(cell)}</td>" for k, cell in zip(kinds, line.cells, strict=True))
         body.append(f'<tr class="{kind}"><th scope="row">{escape(line.label.strip())}</th>{cells}</tr>')
-    note = "Small figures: 95 % intervals. Everyone met the same deals in the same seats." if evaluation.games else ""
-    return _section(
-        "Before and after",
-        f'<p class="hint">{escape(title(evaluation))}. {note}</p>',
-        f'<div class="scroll card"><table class="results"><thead><tr><th></th>{head}</tr></thead>',
-        f"<tbody>{''.join(body)}</tbody></table></div>",
-        '<div style="margin-top:1rem">',
-        *(f"<p>{escape(sentence)}</p>" for sentence in verdicts(evaluation)),
-        "</div>",
+    return (
+        f'<div class="scroll card"><table class="results"><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from ludora.evals.groups import group_metrics
 from ludora.learn import maths
 from ludora.learn.credit import Decision
 from ludora.learn.replay import SELF
@@ -26,6 +27,7 @@ def rollout_metrics(
         "score": math.fsum(t.score for t in mine) / n,
         "return_spread": return_spread(mine, game),
         "broken_games": float(sum(bool(f.error) for f in finished)),
+        "retried_games": float(sum(f.retried for f in finished)),
         "invalid_rate": sum(step.move.stop == "invalid" for step in steps) / max(1, len(steps)),
         "attempts": sum(step.move.attempts for step in steps) / max(1, len(steps)),
         "turns": len(steps) / n,
@@ -44,7 +46,7 @@ def rollout_metrics(
         metrics[f"return/{name}"] = math.fsum(t.total for t in group) / len(group)
         metrics[f"win_rate/{name}"] = sum(t.outcome is Outcome.WON for t in group) / len(group)
         metrics[f"count/{name}"] = float(len(group))
-    return metrics
+    return metrics | group_metrics(mine)
 
 
 def _outcomes(mine: Sequence[Trajectory]) -> dict[str, float]:

@@ -6,9 +6,10 @@ the learner's tensors and a handful of numbers give every later bit.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from ludora.data.trajectories import to_line
 from ludora.envs.build import make_env
 from ludora.errors import TrainingFailed
+from ludora.evals.groups import training_stats
 from ludora.evals.progress import Measures
 from ludora.learn import maths
 from ludora.learn.conclude import Ground, check_ending, conclude, started_from
@@ -53,6 +55,14 @@ class Progress:
     stale: int = 0  # evaluations since the best
     games: int = 0
     decisions: int = 0
+    stats: dict[str, Any] = field(default_factory=dict)  # `training_stats.json` of the last update, in a shell
+
+    def take(self, finished: Sequence[Finished], mine: Sequence[Trajectory], decisions: Sequence[Decision]) -> None:
+        """Count one more update."""
+        self.update += 1
+        self.games += len(finished)
+        self.decisions += len(decisions)
+        self.stats = training_stats(self.update, mine)
 
 
 def train(
@@ -99,10 +109,8 @@ def train(
         metrics |= it.curriculum.metrics() | it.replay.metrics(at.update)
 
         ended = time.monotonic()
-        at.update += 1
+        at.take(finished, mine, decisions)
         at.seconds = run.clock(at.update, at.seconds + ended - started)  # what is repeated takes as long as at first
-        at.games += len(finished)
-        at.decisions += len(decisions)
         metrics |= speed_metrics(it.studio, decisions, played - started, ended - played)
         metrics |= {"games": float(at.games), "time": at.seconds}
         _tell(it, at, metrics, advance, log)
@@ -288,7 +296,8 @@ def _save(run: Run, it: Work, at: Progress) -> None:
         "monitors": it.monitors.state(),
         "caches": keys,
     }
-    run.save_checkpoint(at.update, pack(tensors, state))
+    stats = {"training_stats.json": json.dumps(at.stats, indent=2).encode()} if at.stats else {}
+    run.save_checkpoint(at.update, pack(tensors, state) | stats)
     run.mark_best(at.best_update)
     run.prune(learner.config.keep)
 
