@@ -1,8 +1,9 @@
 """Configs from presets, files and `key=value` overrides; every mistake is one line that names the key.
 
-A source is a preset's name or a TOML, YAML or JSON file. `preset = "NAME"` in a file means: that preset, with the
-file's keys over it. `kind = "ppo"` says which command a file is for. A preset's value that has no effect beside what
-the user gave steps aside, as do those that the user's `lora` gives; the user's own is refused.
+A source is a preset's name, a TOML, YAML or JSON file, or files in the keys of `ludora.seedfiles`. `preset = "NAME"`
+in a file means: that preset, with the file's keys over it. `kind = "ppo"` says which command a file is for. A preset's
+value that has no effect beside what the user gave steps aside, as do those that the user's `lora` gives; the user's own
+is refused.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from ludora import seedfiles
 from ludora.errors import ConfigError, nearest
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings, SFTConfig, meets
+from ludora.fields import Settings, meets
+from ludora.settings import CONFIGS, ModelSettings, PPOConfig, SFTConfig
 
 __all__ = [
     "CONFIGS",
@@ -160,6 +164,8 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     known = presets()
     if source in known:
         path, where = known[source][0], f"preset {source}"
+    elif any(os.path.isfile(os.path.join(source, name)) for name in seedfiles.FILES):
+        return _seeds(Path(source))
     elif source.endswith(SUFFIXES):
         path, where = Path(source), source
     else:
@@ -170,6 +176,8 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     if source in seen:
         raise ConfigError(f"{where} extends itself: {' -> '.join((*seen, source))}", "remove one preset = line")
     values = _read(path, where)
+    if seedfiles.is_theirs(values):
+        values = seedfiles.translate(values, where)
     base = values.pop("preset", None)
     own = frozenset(values) if source not in known else frozenset()
     if base is None:
@@ -177,6 +185,16 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
     if not isinstance(base, str) or base not in known:
         raise ConfigError(f"{where}: no preset is called {base!r}", nearest(str(base), known))
     return {**_source(base, (*seen, source))[0], **values}, where, own
+
+
+def _seeds(folder: Path) -> tuple[dict[str, Any], str, frozenset[str]]:
+    """A folder with the files of the documents this program grew from, as one config."""
+    values: dict[str, Any] = {}
+    for path in (folder / name for name in seedfiles.FILES):
+        if path.is_file():
+            values |= _read(path, str(path))
+    found = seedfiles.translate(values, str(folder))
+    return found, str(folder), frozenset(found)
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
@@ -249,8 +267,10 @@ def _at(message: str, where: str) -> str:
 
 def _readable(cls: type[Settings], error: ErrorDetails, where: str) -> ConfigError:
     """One line that names key, value and what is allowed."""
-    key, given = str(error["loc"][0]), error["input"]
-    field = cls.model_fields[key]
+    key, field, given = *_place(cls, error["loc"]), error["input"]
+    if error["type"] == "extra_forbidden":  # in a table within the config; its own keys are checked before
+        known, name = [n for inner in _inner(field.annotation) for n in inner.model_fields], str(error["loc"][-1])
+        return ConfigError(_at(f"unknown key {name!r} in {key}", where), nearest(name, known))
     value = repr(given) if len(repr(given)) <= 80 else repr(given)[:77] + "..."
     words = _words(field.annotation)
     misspelt = isinstance(given, str) and words and given not in (*words, "")
@@ -258,6 +278,24 @@ def _readable(cls: type[Settings], error: ErrorDetails, where: str) -> ConfigErr
     pattern = any(getattr(m, "pattern", None) for m in field.metadata)  # a pattern's own description reads better
     allowed = field.description if pattern else _allowed(field.annotation, field.metadata)
     return ConfigError(_at(f"{key} = {value} is not allowed", where) + f": {allowed}", hint)
+
+
+def _place(cls: type[Settings], loc: tuple[int | str, ...]) -> tuple[str, FieldInfo]:
+    """A place in a config as one would write it (`stages[0].threshold`), and the field that it is in."""
+    key = str(loc[0])
+    field = cls.model_fields[key]
+    inner = _inner(field.annotation)
+    if not inner or len(loc) < 2:
+        return key, field
+    if len(loc) < 3 or loc[2] not in inner[0].model_fields:
+        return f"{key}[{loc[1]}]", field
+    name, found = _place(inner[0], loc[2:])
+    return f"{key}[{loc[1]}].{name}", found
+
+
+def _inner(annotation: Any) -> list[type[Settings]]:
+    """The tables that a list of tables holds."""
+    return [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, Settings)]
 
 
 _PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -279,6 +317,8 @@ def _allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         case origin if origin in (Union, UnionType):
             return ", or ".join(_allowed(a) for a in arguments)
     bounds = [f"{say} {getattr(m, k):.12g}" for m in metadata for k, say in _BOUNDS if getattr(m, k, None) is not None]
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return f"a table with {', '.join(annotation.model_fields)}"
     return f"{_PLAIN[annotation]}{', ' if bounds else ''}{' and '.join(bounds)}"
 
 

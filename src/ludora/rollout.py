@@ -22,10 +22,19 @@ MakeEnv = Callable[[Task], Env]
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """A task and who sits where; `seats[i]` plays seat i."""
+    """A task and who sits where; `seats[i]` plays seat i.
+
+    Another `attempt` at a task has the same cards and the same opponents, but its own seat draws its moves anew.
+    """
 
     task: Task
     seats: Sequence[Player]
+    attempt: int = 0
+
+    def seed(self, seat: int, number: int) -> int:
+        """The stream of a seat's turn."""
+        again = (self.attempt,) if self.attempt and seat == self.task.seat else ()
+        return stream("turn", self.task.seed, seat, number, *again)
 
 
 @dataclass(slots=True)
@@ -104,7 +113,7 @@ class _Running:
                 turn,
                 game=self.number,
                 number=(number := len(self.seats[turn.seat].steps)),
-                seed=stream("turn", self.game.task.seed, turn.seat, number),
+                seed=self.game.seed(turn.seat, number),
             )
             for turn in self.env.turns()
         )

@@ -1,7 +1,8 @@
 """What every command can be told: one flat, frozen model per command, strict about keys and ranges.
 
-Here are the fields, what they may be, and which of them need one another; reading files and `key=value` overrides
-is in `ludora.config`. A value that could not be honoured is refused, never ignored.
+Here are the fields, what they may be, and which of them need one another; what all configs share is in
+`ludora.fields`, reading files and `key=value` overrides in `ludora.config`. A value that could not be
+honoured is refused, never ignored.
 """
 
 from __future__ import annotations
@@ -9,76 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from ludora.errors import ConfigError, InputError
+from ludora.errors import ConfigError
+from ludora.fields import (
+    AtLeastOne,
+    Count,
+    Games,
+    Positive,
+    Rank,
+    Settings,
+    Share,
+    Threads,
+    Zero,
+    about,
+    listed,
+    readable,
+    shown,
+    weighted,
+)
 from ludora.grammar import parse
 
-Zero = Annotated[float, Field(ge=0.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-Threads = Annotated[int, Field(ge=1, le=1024)]
-Rank = Annotated[int, Field(ge=1, le=4096)]
-Games = Annotated[int, Field(ge=1, le=10_000_000)]  # they are held in memory
 _SHAPE = frozenset({"rank", "alpha", "targets"})
-
-
-def about(text: str, default: Any) -> Any:
-    """A field with a default and the one line that `ludora config show` prints beside it."""
-    return Field(default=default, description=text)
-
-
-class Settings(BaseModel):
-    """The ground of all configs: frozen, unknown keys refused, no NaN, numbers taken for text (`task = 200000042`)."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        coerce_numbers_to_str=True,
-        protected_namespaces=(),
-        validate_default=True,
-    )
-    KIND: ClassVar[str] = ""
-
-    # Rows of (key, other, what the other must be): the key only means something beside that other one, so a value
-    # that differs from the key's default is refused without it. `True` stands for "anything but zero".
-    NEEDS: ClassVar[tuple[tuple[str, str, tuple[str, ...] | Literal[True]], ...]] = ()
-    # Recipe -> the keys that it gives; see `TrainSettings`.
-    RECIPES: ClassVar[Mapping[str, frozenset[str]]] = {}
-    # What a starting adapter brings along: with `adapter` set, these are its own, and not among the resolved values
-    # unless they were given; given ones must be what the adapter has.
-    BROUGHT: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _true_is_no_number(cls, values: Any) -> Any:
-        """Refuse `rank = true`, which would otherwise quietly be 1."""
-        for key, value in values.items() if isinstance(values, Mapping) else ():
-            field = cls.model_fields.get(key)
-            if isinstance(value, bool) and field and field.annotation is not bool:
-                raise ConfigError(f"{key} = {str(value).lower()} is not allowed", f"{key}: {field.description}")
-        return values
-
-    @model_validator(mode="after")
-    def _keys_need_others(self) -> Settings:
-        for key, other, wanted in self.NEEDS:
-            value, found = getattr(self, key), getattr(self, other)
-            if value != type(self).model_fields[key].default and not meets(found, wanted):
-                need = "above 0" if wanted is True else "= " + " or ".join(wanted)
-                raise ConfigError(
-                    f"{key} = {shown(value)} has no effect with {other} = {shown(found)}",
-                    f"set {other} {need}, or leave {key} out",
-                )
-        return self
-
-    def to_json(self) -> dict[str, Any]:
-        """Every value, resolved; `load_config` reads it back."""
-        brought = self.BROUGHT - self.model_fields_set if getattr(self, "adapter", "") else ()
-        values = self.model_dump(mode="json", exclude=set(brought))
-        return {"kind": self.KIND, **values} if self.KIND else values
 
 
 class ModelSettings(Settings):
@@ -168,7 +121,7 @@ class TrainSettings(RunSettings):
     def _shape(self) -> TrainSettings:
         for key in ("evaluate_on", "compare"):
             for text in getattr(self, key):
-                _readable(key, text)
+                readable(key, text)
         if self.adapter and self.lora != "none":
             raise ConfigError(
                 f"lora = {self.lora} has no effect with adapter = {self.adapter}, which brings its own shape",
@@ -179,18 +132,51 @@ class TrainSettings(RunSettings):
         return self
 
 
+class StageSettings(Settings):
+    """One stage of a curriculum: `[[stages]]` in a config of `ludora train ppo`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=40)] = about("what the stage is called", "stage")
+    task: str | tuple[str, ...] = about("TASK, ids(FIRST, LAST), or a list of them; empty: the run's", "")
+    opponent: str | dict[str, Positive] = about("PLAYER, or a table PLAYER -> weight; empty: the run's", "")
+    threshold: Share = about("success rate that ends the stage; 0: the run's", 0.0)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(filter(None, listed(self.task)))
+
+    @property
+    def opponents(self) -> dict[str, float]:
+        return weighted(self.opponent)
+
+
 class PPOConfig(TrainSettings):
-    """`ludora train ppo`: proximal policy optimisation of a LoRA adapter, on one task, against given opponents."""
+    """`ludora train ppo`: proximal policy optimisation of a LoRA adapter, on games, against given opponents."""
 
     KIND: ClassVar[str] = "ppo"
 
-    task: str = about("TASK to learn, for example leduc_poker or hex(board_size=5)", "leduc_poker")
+    task: str | tuple[str, ...] = about(
+        "TASK to learn, for example leduc_poker; ids(FIRST, LAST) for a range of task ids; or a list of several",
+        "leduc_poker",
+    )
     opponent: str | dict[str, Positive] = about(
         "PLAYER of the other seats; a table PLAYER -> weight mixes several; self is self-play", "random"
     )
+    stages: tuple[StageSettings, ...] = about(
+        "curriculum: tables with name, task, opponent and threshold, played one after the other", ()
+    )
+    window: AtLeastOne = about("results that must be in before a stage can end", 100)
+    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = about("success rate that ends a stage without its own", 0.7)
+    sampler: Literal["uniform", "progress"] = about("games drawn alike, or those whose scores move", "uniform")
+    replay: Share = about("share of the games that are tasks lost before, dealt again", 0.0)
+    replay_size: AtLeastOne = about("tasks kept for that", 1000)
+    replay_decay: Annotated[float, Field(gt=0.0, le=1.0)] = about("of a kept task's weight, per update", 0.98)
     max_turns: Count = about("moves of one seat after which a game counts as truncated; 0: as the game's rules say", 0)
+    max_tokens: Count = about("tokens read and written by one seat after which, too; 0: no bound", 0)
 
-    games_per_update: Games = about("games played for one update", 256)
+    games_per_update: Games = about("games played for one update, at most", 256)
+    tokens_per_update: Count = about(
+        "tokens to be read and written in one update, shared evenly by its games; 0: no bound", 0
+    )
     updates: AtLeastOne = about("updates at most", 1000)
     epochs: AtLeastOne = about("passes over the decisions of one update", 2)
     minibatch: AtLeastOne = about("decisions of one optimiser step", 256)
@@ -232,20 +218,29 @@ class PPOConfig(TrainSettings):
         ("entropy_target", "entropy_coef", True),
         ("magnet_every", "magnet_weight", True),
         ("patience", "evaluate_every", True),
+        ("replay_size", "replay", True),
+        ("replay_decay", "replay", True),
+        ("window", "stages", True),
+        ("threshold", "stages", True),
         ("episodes", "evaluate_every", True),
     )
-    FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"task", "baseline", "value_hidden"}
+    FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"task", "stages", "window", "baseline", "value_hidden"}
 
     @model_validator(mode="after")
     def _consistent(self) -> PPOConfig:
-        _readable("task", self.task)
-        for player in self.opponents:
-            _readable("opponent", player)
+        self._check_stages()
+        for task in (*self.tasks, *(task for stage in self.stages for task in stage.tasks)):
+            readable("task", task)
+        players = list(self.opponents | {p: 1.0 for stage in self.stages for p in stage.opponents})
+        for player in players:
+            readable("opponent", player)
             if parse(player).name == "snapshots" and not self.snapshot_every:
                 raise ConfigError(f"opponent = {player!r} needs snapshots", "set snapshot_every above 0")
         if not self.opponents:
             raise ConfigError("opponent = {} names no player", "random is one")
-        if self.snapshot_every and not any(parse(player).name == "snapshots" for player in self.opponents):
+        if not self.tasks:
+            raise ConfigError("task = [] names no game", "leduc_poker is one")
+        if self.snapshot_every and not any(parse(player).name == "snapshots" for player in players):
             raise ConfigError(
                 f"snapshot_every = {self.snapshot_every} has no effect: no opponent is a snapshot",
                 "set opponent = snapshots(last=5), or leave snapshot_every out",
@@ -259,10 +254,38 @@ class PPOConfig(TrainSettings):
             raise ConfigError("entropy_target moves entropy_coef, so entropy_schedule cannot", "set one of the two")
         return self
 
+    def _check_stages(self) -> None:
+        """What a curriculum cannot be.
+
+        Raises:
+            ConfigError: it contradicts itself.
+        """
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two stages are called {max(names, key=names.count)!r}", "a name tells them apart")
+        for key in ("task", "opponent"):
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.stages and all(getattr(stage, key) for stage in self.stages):
+                raise ConfigError(f"{key} has no effect: every stage names its own", f"leave {key} out, or in a stage")
+        given = self.threshold != type(self).model_fields["threshold"].default
+        if given and all(stage.threshold for stage in self.stages[:-1]):
+            raise ConfigError("threshold has no effect: every stage that can end names its own", "leave it out")
+        for stage in self.stages[:-1]:
+            if not {parse(player).name for player in stage.opponents or self.opponents} - {"self"}:
+                raise ConfigError(
+                    f"stage {stage.name!r} would never end: games against oneself are always won by somebody",
+                    "give it another opponent, or make it the last",
+                )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """TASKs and ranges of ids, one where there is one."""
+        return tuple(filter(None, listed(self.task)))
+
     @property
     def opponents(self) -> dict[str, float]:
         """PLAYER -> weight, one entry where there is one opponent."""
-        return {self.opponent: 1.0} if isinstance(self.opponent, str) else dict(self.opponent)
+        return weighted(self.opponent)
 
 
 class SFTConfig(TrainSettings):
@@ -329,33 +352,11 @@ class SFTConfig(TrainSettings):
             raise ConfigError("evaluate_every needs examples to measure on", "set eval_share, or evaluate_every = 0")
         for key in ("task", "opponent"):
             if getattr(self, key):
-                _readable(key, getattr(self, key))
+                readable(key, getattr(self, key))
         for key in ("evaluate_on", "compare", "evaluate_temperature"):
             if self.task == "none" and getattr(self, key):
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} has no effect with task = none", "name a task")
         return self
-
-
-def _readable(key: str, text: str) -> None:
-    try:
-        parse(text)
-    except InputError as error:
-        raise ConfigError(f"{key} = {text!r}: {error.message}", error.hint) from None
-
-
-def meets(found: Any, wanted: tuple[str, ...] | Literal[True]) -> bool:
-    """Whether the other key of a row of `NEEDS` is what it must be."""
-    return bool(found) if wanted is True else found in wanted
-
-
-def shown(value: Any) -> str:
-    """A value as a config file would write it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def listed(files: str | tuple[str, ...]) -> tuple[str, ...]:
-    """One file or several, as several."""
-    return (files,) if isinstance(files, str) else files
 
 
 CONFIGS: dict[str, type[Settings]] = {config.KIND: config for config in (PPOConfig, SFTConfig)}

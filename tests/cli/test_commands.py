@@ -129,7 +129,7 @@ def test_ctrl_c_saves_and_resume_goes_on(here: Path, capsys: pytest.CaptureFixtu
         [sys.executable, "-m", "ludora", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     for line in process.stderr:
-        if line.startswith("update 2"):
+        if line.startswith("Step 2"):
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -15,8 +15,9 @@ import typer
 from ludora.cli.main import app
 from ludora.config import _allowed, presets
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
+from ludora.fields import shown
 from ludora.players.build import PLAYERS
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings, shown
+from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 PART = re.compile(r"(<!-- made: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -119,7 +120,7 @@ def command_pages() -> str:
 def _name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return (parameter.metavar or parameter.name.upper()) + (" ..." if parameter.nargs == -1 else "")
-    kinds = {int: "N", float: "NUMBER", str: "TEXT"}
+    kinds = {int: "N", float: "NUMBER", str: "TEXT", list[str]: "TEXT"}
     value = parameter.metavar or ("" if parameter.is_flag else kinds[parameter.type_descriptor.annotation])
     return f"{'/'.join(parameter.opts)} {value}".strip()
 

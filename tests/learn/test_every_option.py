@@ -34,6 +34,10 @@ SAY = {"task": "tic_tac_toe", "act": "say", "max_new_tokens": 3, "retries": 1, "
 EMA = {"baseline": "ema", "value_hidden": 256, "value_steps": 32}  # the defaults, since the critic is out of play
 FIXED, ADAPTIVE = {"kl": "fixed", "kl_coef": 0.5}, {"kl": "adaptive", "kl_coef": 0.5, "kl_target": 0.01}
 MAGNET = {"opponent": "self", "magnet_weight": 0.5}
+STAGES = [{"name": "one", "threshold": 0.01}, {"name": "two", "opponent": "first"}]
+CURRICULUM = {"stages": STAGES, "window": 4}
+GAMES = {"task": ["kuhn_poker", "matching_pennies_3p"]}
+REPLAY = {"replay": 0.5, "opponent": "first"}
 SNAPSHOTS = {"opponent": "snapshots(last=1)", "snapshot_every": 2}
 MEASURED = {"task": "tic_tac_toe", "evaluate_every": 2, "evaluate_games": 4, "games_per_update": 2}
 
@@ -53,7 +57,15 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "seed": ({}, 1),
     "task": ({}, "tic_tac_toe"),
     "opponent": ({}, "first"),
+    "stages": (CURRICULUM, STAGES[::-1]),
+    "window": (CURRICULUM, 1000),
+    "threshold": ({"stages": [{"name": "one"}, {"name": "two", "opponent": "first"}], "window": 4}, 0.01),
+    "sampler": (GAMES, "progress"),
+    "replay": (REPLAY, 1.0),
+    "replay_size": (REPLAY, 1),
     "max_turns": ({}, 1),
+    "max_tokens": ({}, 1),
+    "tokens_per_update": (GAMES, 900),
     "rank": ({}, 2),
     "alpha": ({}, 1.0),
     "dropout": ({}, 0.5),
@@ -106,6 +118,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
 
 # field -> the test that shows what it does
 ELSEWHERE = {
+    "replay_decay": "learn/test_replay.py::test_age_takes_weight_away",
     "device": "models/test_load.py::test_dtype_and_device_by_name",
     "gradient_checkpointing": "models/test_engine.py::test_recomputed_activations_give_the_same_gradients",
     "trust_remote_code": "models/test_load.py::test_a_models_own_code_runs_only_where_the_user_says_so",

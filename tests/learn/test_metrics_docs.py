@@ -21,6 +21,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 # Runs that together log everything there is to log.
 WAYS: tuple[dict[str, Any], ...] = (
     {"kl": "fixed", "kl_coef": 0.1, "evaluate_every": 1, "updates": 1},
+    {
+        "stages": [{"name": "one", "task": ["kuhn_poker", "tic_tac_toe"]}, {"name": "two"}],
+        "sampler": "progress",
+        "replay": 0.5,
+        "evaluate_every": 1,
+        "evaluate_games": 2,
+    },
     {"kl": "adaptive", "kl_coef": 0.1, "kl_target": 0.1, "dropout": 0.1, "value_warmup": 1},
     {"opponent": "self", "magnet_weight": 0.4, "baseline": "ema", "evaluate_every": 2},
     {"opponent": {"snapshots(last=1)": 1, "first": 1}, "snapshot_every": 1, "entropy_coef": 0.1, "target_kl": 1e-9},
@@ -59,9 +66,11 @@ def documented(part: int) -> set[str]:
 
 
 def as_documented(name: str) -> str:
-    """`return/random/seat0` as the page writes it."""
+    """`return/random/seat0` and `return/kuhn_poker` as the page writes them."""
     name = re.sub(r"/(skill|level)/\w+$", r"/\1/NAME", re.sub(r"^share/\w+$", "share/STATUS", name))
-    return re.sub(r"/.+/seat\d+$", "/OPPONENT/seatN", name)
+    if name.endswith(("/NAME", "/STATUS")):
+        return name
+    return re.sub(r"/.+", lambda rest: "/OPPONENT/seatN" if re.search(r"/seat\d+$", rest[0]) else "/GAME", name)
 
 
 def test_the_page_names_exactly_the_metrics_that_are_logged(

@@ -14,22 +14,30 @@ import torch
 
 from ludora.envs.build import task_spec
 from ludora.errors import InputError
+from ludora.learn.curriculum import stages
 from ludora.learn.opponents import Opponents
 from ludora.models.checkpoint import pack_tensors, unpack_tensors
 from ludora.models.storage import adapter_files
 from ludora.players.bots import RandomPlayer
+from ludora.players.build import check_opponents
 from ludora.players.model import ModelPlayer
 from ludora.rng import stream
+from ludora.settings import PPOConfig
+from ludora.types import Task
 
 Build = Callable[..., Any]
 
 
 def opponents(made: Any) -> Opponents:
-    return Opponents(made.config, task_spec(made.config.task), made.studio, made.learner.player)
+    return Opponents(made.config, [made.config.opponents], made.studio, made.learner.player)
 
 
 def draws(found: Opponents, n: int = 4000) -> Counter[str]:
-    return Counter(found.draw(stream("game", 0, 0, i)).name for i in range(n))
+    return Counter(found.draw(stream("game", 0, 0, i), found.config.opponents).name for i in range(n))
+
+
+def fixed(found: Opponents) -> list[tuple[str, float]]:
+    return [(player.name, weight) for player, weight in found.fixed(found.config.opponents)]
 
 
 def move(made: Any, amount: float) -> None:
@@ -48,13 +56,13 @@ def test_a_mixture_is_drawn_by_its_weights(bench: Build) -> None:
     for name, share in (("random", 3 / 6), ("self", 1 / 6), ("first", 2 / 6)):
         assert abs(counts[name] - 4000 * share) < 4 * math.sqrt(4000 * share * (1 - share))
     assert counts == draws(found)  # by the game's own seed, nothing else
-    assert [(player.name, weight) for player, weight in found.fixed()] == [("random", 3.0), ("first", 2.0)]
+    assert fixed(found) == [("random", 3.0), ("first", 2.0)]
 
 
 def test_self_is_the_learner_itself(bench: Build) -> None:
     made = bench(opponent="self")
     found = opponents(made)
-    assert found.draw(1) is made.learner.player and found.fixed() == []
+    assert found.draw(1, {"self": 1.0}) is made.learner.player and fixed(found) == []
 
 
 def test_models_play_on_the_base_of_the_run(bench: Build, tmp_path: Path) -> None:
@@ -64,7 +72,7 @@ def test_models_play_on_the_base_of_the_run(bench: Build, tmp_path: Path) -> Non
     text = f"adapter({tmp_path})"
     other = bench(opponent={text: 1.0, "base": 1.0})
     found = opponents(other)
-    players = {player.name: player for player, _ in found.fixed()}
+    players = found.players
     assert players.keys() == {text, "base"}
     for player in players.values():
         assert isinstance(player, ModelPlayer) and player.policy is other.learner.policy
@@ -75,17 +83,24 @@ def test_models_play_on_the_base_of_the_run(bench: Build, tmp_path: Path) -> Non
 def test_a_model_inside_another_player_is_on_the_base_of_the_run_too(
     bench: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, fixed = bench(opponent="epsilon(0.5, base)"), []
+    made, inner = bench(opponent="epsilon(0.5, base)"), []
     plain = made.studio.fixed
-    monkeypatch.setattr(made.studio, "fixed", lambda spec: fixed.append(plain(spec)) or fixed[-1])
-    assert [player.name for player, _ in opponents(made).fixed()] == ["epsilon(0.5, base)"]
-    assert [player.policy for player in fixed] == [made.learner.policy]
+    monkeypatch.setattr(made.studio, "fixed", lambda spec: inner.append(plain(spec)) or inner[-1])
+    assert fixed(opponents(made)) == [("epsilon(0.5, base)", 1.0)]
+    assert [player.policy for player in inner] == [made.learner.policy]
 
 
-def test_opponents_are_asked_before_a_game(bench: Build) -> None:
-    made = bench(opponent="epsilon(0.5, mcts:weak)")
-    with pytest.raises(InputError, match="simultaneous"):
-        Opponents(made.config, task_spec("goofspiel"), made.studio, made.learner.player)
+def test_opponents_are_asked_before_a_game() -> None:
+    def asked(task: str, opponent: str) -> None:
+        check_opponents(stages(PPOConfig(task=task, opponent=opponent)))
+
+    for opponent in ("mcts:weak", "epsilon(0.5, epsilon(0.1, mcts:weak))"):
+        with pytest.raises(InputError, match="simultaneous"):
+            asked("goofspiel", opponent)
+        with pytest.raises(InputError, match="simultaneous"):
+            asked("ids(0, 199999999)", opponent)
+        asked("ids(100000000, 299999999)", opponent)
+        asked("2048", opponent)  # nobody sits there
 
 
 @pytest.mark.parametrize(
@@ -115,7 +130,7 @@ def test_what_cannot_be_honoured_is_refused(bench: Build, text: str, message: st
 def test_snapshots_are_kept_and_dropped(bench: Build) -> None:
     made = bench(opponent="snapshots(last=2)", snapshot_every=3)
     found, learner = opponents(made), made.learner
-    assert found.draw(0) is learner.player  # until there is one
+    assert found.draw(0, made.config.opponents) is learner.player  # until there is one
     taken = {}
     for update in range(10):
         found.begin(update, learner)
@@ -216,5 +231,33 @@ def test_a_magnet_that_was_turned_off_stays_off(bench: Build) -> None:
 
 
 def test_fixed_opponents_are_real_players(bench: Build) -> None:
-    [(player, weight)] = opponents(bench(opponent="random")).fixed()
+    [(player, weight)] = opponents(bench(opponent="random")).fixed({"random": 1.0})
     assert isinstance(player, RandomPlayer) and weight == 1.0
+
+
+def test_a_task_seats_the_opponents_it_names(bench: Build) -> None:
+    made = bench(opponent={"random": 1.0, "snapshots(last=1)": 1.0}, snapshot_every=1)
+    found, learner = opponents(made), made.learner.player
+    found.begin(0, made.learner)
+    for seat in (0, 1):
+        game = found.seat(Task(task_spec("kuhn_poker"), 5, seat), {"random": 1.0})
+        assert game.seats[seat] is learner and game.task.opponent == ("random",)
+    task = Task(task_spec("kuhn_poker"), 5, 1, ("snapshot(step=0)",))
+    game = found.seat(task, {"random": 1.0}, attempt=7)
+    assert game.task == task and game.attempt == 7
+    assert list(game.seats) == [found.snapshots[0], learner]
+    alone = found.seat(Task(task_spec("blackjack"), 5), {"random": 1.0})
+    assert list(alone.seats) == [learner] and alone.task.opponent == ()
+    three = found.seat(Task(task_spec("matching_pennies_3p"), 5, 1), {"self": 1.0})
+    assert list(three.seats) == [learner] * 3 and three.task.opponent == ("self", "self")
+
+
+def test_a_snapshot_stays_while_it_is_named(bench: Build) -> None:
+    made = bench(opponent="snapshots(last=1)", snapshot_every=1)
+    found = opponents(made)
+    for update in range(4):
+        found.begin(update, made.learner, {"snapshot(step=1)", "random"} if update < 3 else ())
+        move(made, 0.01)
+        assert sorted(found.snapshots) == [[0], [1], [1, 2], [3]][update]
+        assert set(draws(found, 40)) == {f"snapshot(step={update})"}  # an old one is kept, not met
+    assert set(made.studio.pack.adapters) == {"learner", "snapshot(step=3)"}

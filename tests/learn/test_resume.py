@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from functools import partial
@@ -13,14 +14,23 @@ from tests.learn.resuming import Change, Order, altered, bf16_model, differences
 
 from ludora.runs.store import Run
 
-# all that has a state: dropout, both controllers, snapshots, the magnet, a mixture, evaluations and the best of them
+# all that has a state: dropout, both controllers, snapshots, the magnet, a mixture, evaluations and the best of them,
+# stages of several games by learning progress and by tokens, and failures that are dealt again
 CONFIG: dict[str, Any] = {
     "model": "tiny:qwen2",
     "dtype": "fp32",
     "device": "cpu",
     "threads": 1,
-    "task": "kuhn_poker",
     "opponent": {"snapshots(last=2)": 2.0, "random": 1.0, "self": 1.0},
+    "stages": [
+        {"name": "one", "task": ["kuhn_poker", "matching_pennies_3p"], "threshold": 0.2},
+        {"name": "two", "task": ["kuhn_poker", "liars_dice(numdice=1,dice_sides=2)"]},
+    ],
+    "window": 16,
+    "sampler": "progress",
+    "tokens_per_update": 5000,
+    "replay": 0.3,
+    "replay_size": 6,
     "snapshot_every": 2,
     "magnet_weight": 0.3,
     "magnet_every": 3,
@@ -59,6 +69,18 @@ def finish(order: Order, run: Path, **changes: Any) -> None:
 def unfinished(run: Path) -> bool:
     """Whether a save was cut short."""
     return any((run / "checkpoints").glob(".tmp-*"))
+
+
+def test_the_run_has_what_is_to_be_tested(undisturbed: Path) -> None:
+    """A stage that was left, failures dealt again and won, and opponents of all kinds; or the tests below were easier."""
+    run = Run.read(undisturbed)
+    rows = list(run.rows("metrics.jsonl"))
+    [stage] = [row for row in run.rows("events.jsonl") if row["event"] == "stage"]
+    assert 0 < stage["update"] < 7
+    assert sum(row.get("replays", 0) for row in rows) > 5 and sum(row.get("replay_mastered", 0) for row in rows) > 0
+    assert any("win_rate/snapshots/seat0" in key or "/snapshots/seat" in key for row in rows for key in row)
+    counts = {sum(row[key] for key in row if key.startswith("count/") and "seat" in key) for row in rows[1:]}
+    assert len(counts) > 1  # tokens, not games, end an update
 
 
 def test_two_undisturbed_runs_are_the_same(order: Order, undisturbed: Path, tmp_path: Path) -> None:
@@ -138,6 +160,13 @@ def test_killed_when_all_is_learnt_but_the_ending(order: Order, undisturbed: Pat
         assert differences(run, undisturbed) == []
 
 
+def forget_failures(contents: dict[str, bytes]) -> None:
+    state = json.loads(contents["state.json"])
+    assert state["replay"]
+    state["replay"] = []
+    contents["state.json"] = json.dumps(state, sort_keys=True).encode()
+
+
 def copy_tensors(source: str, target: str) -> Change:
     def change(contents: dict[str, bytes]) -> None:
         assert contents[target] != contents[source]
@@ -153,10 +182,25 @@ def copy_tensors(source: str, target: str) -> Change:
         (drop_moments("actor_optimizer"), False),
         (set_state("learner.dropout_draws", 0), False),
         (set_state("learner.kl_coef", 0.5), False),
+        (set_state("curriculum.stage", 0), False),
+        (set_state("curriculum.tokens", {}), False),
+        (set_state("curriculum.means", {}), False),
+        (forget_failures, False),
         (copy_tensors("snapshot-4.safetensors", "snapshot-6.safetensors"), False),
         (copy_tensors("snapshot-4.safetensors", "magnet.safetensors"), False),
     ],
-    ids=["nothing", "no optimizer", "no dropout stream", "no KL coefficient", "wrong snapshot", "wrong magnet"],
+    ids=[
+        "nothing",
+        "no optimizer",
+        "no dropout stream",
+        "no KL coefficient",
+        "first stage",
+        "no token counts",
+        "no progress",
+        "no failures",
+        "wrong snapshot",
+        "wrong magnet",
+    ],
 )
 def test_controls(order: Order, undisturbed: Path, tmp_path: Path, change: Change, same: bool) -> None:
     """Going back to a checkpoint repeats history; with a part of the state taken away it must not."""
@@ -189,7 +233,10 @@ def test_exact_in_bf16_too(order: Order, tmp_path: Path) -> None:
     changes = {
         "model": bf16_model(tmp_path / "model"),
         "dtype": "bf16",
+        "stages": [],
+        "window": 100,
         "task": "liars_dice(numdice=1,dice_sides=3)",
+        "sampler": "uniform",
         "layers": "top:1",
         "updates": 3,
         "evaluate_every": 1,

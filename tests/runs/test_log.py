@@ -31,19 +31,26 @@ def test_plain_lines_when_not_a_terminal(run: Run) -> None:
             log.metrics(step, {"return": 0.5 * step, "kl": 0.00123, "entropy": 1.0})
     first, second, third = out.getvalue().splitlines()
     assert first == "threads: 2 [both]"
-    assert second == "update 1/10  return +0.500  kl +0.0012"
-    assert third.startswith("update 2/10  return +1.000  kl +0.0012  ") and third.endswith(" left")
+    assert second == "Step 1/10 | Reward +0.500 | KL 0.0012"
+    assert third.startswith("Step 2/10 | Reward +1.000 | KL 0.0012 | ") and third.endswith(" left")
     assert lines(run, "metrics.jsonl") == [
         {"step": 1, "return": 0.5, "kl": 0.00123, "entropy": 1.0},
         {"step": 2, "return": 1.0, "kl": 0.00123, "entropy": 1.0},
     ]
 
 
+def test_the_line_of_a_curriculum(run: Run) -> None:
+    out = io.StringIO()
+    with RunLog(run, console=Console(file=out)) as log:
+        log.metrics(100, {"return": 0.45, "score": 0.6, "win_rate": 0.45, "stage": 2.0})
+    assert out.getvalue() == "Step 100 | Reward +0.450 | Score 0.600 | Success 45.0 % | Stage 2\n"
+
+
 def test_time_left_comes_from_training_time(run: Run) -> None:
     out = io.StringIO()
     with RunLog(run, updates=1000, minutes=6.0, console=Console(file=out)) as log:
         log.metrics(40, {"return": 0.0, "time": 300.0})
-    assert out.getvalue() == "update 40  return +0.0000  1 min 00 s left\n"
+    assert out.getvalue() == "Step 40 | Reward +0.000 | 1 min 00 s left\n"
 
 
 def test_a_bar_on_a_terminal(run: Run) -> None:
@@ -52,7 +59,7 @@ def test_a_bar_on_a_terminal(run: Run) -> None:
         log.metrics(1, {"return": 0.5})
         log.say("a line above the bar")
         log.metrics(4, {"return": 0.75})
-    assert "update 4" in out.getvalue() and "+0.750" in out.getvalue() and "a line above the bar" in out.getvalue()
+    assert "Step 4" in out.getvalue() and "+0.750" in out.getvalue() and "a line above the bar" in out.getvalue()
     assert "\x1b[" in out.getvalue()
 
 

@@ -1,19 +1,41 @@
-"""`ludora config`: look at a config without running it."""
+"""`ludora config`: write a config, or look at one without running it."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ludora.cli.common import Overrides, Shown, prints, table
 from ludora.cli.train import check_usable
+from ludora.errors import InputError
 
 if TYPE_CHECKING:
-    from ludora.settings import Settings
+    from ludora.fields import Settings
 
-app = typer.Typer(help="Show or check a config.", no_args_is_help=True)
+app = typer.Typer(help="Write, show or check a config.", no_args_is_help=True)
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]
+
+
+@app.command("new")
+@prints
+def new(path: Annotated[str, typer.Argument(metavar="FILE", help="The TOML file to write.")] = "ludora.toml") -> Shown:
+    """Write a config by answering a few questions; answers may be piped in, one a line, empty for what is offered."""
+    from ludora.cli import wizard
+
+    file = Path(path)
+    if file.suffix != ".toml":
+        raise InputError(f"{path} is no name of a TOML file", "for example mine.toml")
+    if file.exists():
+        raise InputError(f"{path} exists already", "choose another name, or delete it")
+    if not file.parent.is_dir():
+        raise InputError(f"there is no folder {file.parent}", "make it first")
+    values = wizard.ask(sys.stdin)
+    file.write_text(wizard.as_toml(values), encoding="utf-8")
+    text = f"wrote {path}; train with: ludora train ppo {path}"
+    return Shown({"file": path, "config": values}, lambda console: console.print(text, markup=False, soft_wrap=True))
 
 
 @app.command("show")

@@ -15,9 +15,10 @@ from ludora.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ludora.fields import Settings
     from ludora.runs.log import RunLog
     from ludora.runs.store import Run
-    from ludora.settings import PPOConfig, RunSettings, Settings, SFTConfig, TrainSettings
+    from ludora.settings import PPOConfig, RunSettings, SFTConfig, TrainSettings
 
 C = TypeVar("C", bound="TrainSettings")
 LATEST = "latest"
@@ -59,7 +60,7 @@ def sft(config: Config = None, overrides: Overrides = None, resume: Resume = Non
 
 
 def check_usable(settings: Settings) -> str:
-    """The task of a config, in its canonical form, once all is known to be there that it names.
+    """The games of a config, in their canonical form, once all is known to be there that it names.
 
     Of sft, the task may be that of the data (empty) or `none`.
 
@@ -68,8 +69,10 @@ def check_usable(settings: Settings) -> str:
     """
     from ludora.data.lines import check_file
     from ludora.envs.build import task_spec
-    from ludora.players.build import player_spec
-    from ludora.settings import PPOConfig, SFTConfig, TrainSettings, listed
+    from ludora.fields import listed
+    from ludora.learn.curriculum import stages
+    from ludora.players.build import check_opponents, player_spec
+    from ludora.settings import PPOConfig, SFTConfig, TrainSettings
 
     if isinstance(settings, TrainSettings):
         for player in settings.compare:
@@ -77,9 +80,11 @@ def check_usable(settings: Settings) -> str:
         for task in settings.evaluate_on:
             task_spec(task)
     if isinstance(settings, PPOConfig):
-        for player in settings.opponents:
+        for player in settings.opponents:  # also where every stage has its own
             player_spec(player, training=True)
-        return str(task_spec(settings.task))
+        found = stages(settings)
+        check_opponents(found)
+        return ", ".join(dict.fromkeys(source.game for stage in found for source in stage.games))
     if isinstance(settings, SFTConfig):
         if not settings.data or "" in listed(settings.data):
             raise ConfigError("data names no file to learn from", "data=games.jsonl, for example")
@@ -105,7 +110,7 @@ def train_sft(settings: SFTConfig, run: Run, step: int | None) -> Shown:
     from ludora.learn.sft import SHOWN, train
     from ludora.runs.log import RunLog
 
-    with RunLog(run, settings.trackers, minutes=settings.minutes, shown=SHOWN, unit="step") as log:
+    with RunLog(run, settings.trackers, minutes=settings.minutes, shown=SHOWN) as log:
         return _trained("sft", log, lambda stop: train(settings, run, log, step=step, stop=stop))
 
 

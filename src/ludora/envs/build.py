@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from typing import cast
 
@@ -89,6 +90,7 @@ def is_openspiel(spec: Spec) -> bool:
     return spec.name not in _ENVIRONMENTS
 
 
+@lru_cache(maxsize=1024)
 def num_players(spec: Spec) -> int:
     """How many seats the games of a spec have."""
     return make_env(Task(spec)).num_seats

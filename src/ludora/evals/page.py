@@ -8,6 +8,8 @@ from importlib.resources import files
 from string import Template
 
 from ludora import __version__
+from ludora.evals.campaign import Part, parts
+from ludora.evals.curves import CURVES, PER_GAME, WORDS
 from ludora.evals.frames import stepper, strip
 from ludora.evals.plots import Point, Reference, Series, chart, minus
 from ludora.evals.record import Evaluation
@@ -29,29 +31,6 @@ from ludora.evals.tables import (
 
 SHOWN = 8  # legal actions with a bar of their own; games with hundreds would drown the page
 WIDE, NARROW, SMALL = (920, 330), (340, 250), (270, 180)
-# Metric key(s), title, what it means, known bounds. Every other number that was logged follows in a folded part.
-CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...] = (
-    (("win_rate",), "Training games won", "share of the update's games", (0.0, 1.0)),
-    (("nash_conv",), "NashConv", "0 = nobody can win anything from it", None),
-    (("exploitability",), "Exploitability", "what a best response wins from it", None),
-    (("evaluation_win_rate",), "Evaluation games won", "share, same deals each time", (0.0, 1.0)),
-    (("move_accuracy", "scored_accuracy"), "Expert's move found", "as it acts, by score", (0.0, 1.0)),
-    (("accuracy",), "Expert's move likeliest", "share of the steps' examples", (0.0, 1.0)),
-    (("parse_rate",), "Answers that can be read", "share, at the first attempt", (0.0, 1.0)),
-    (("eval_perplexity",), "Perplexity", "of held-out answers", None),
-    (("kl",), "KL to the reference", "nats per decision", None),
-    (("kl_old",), "KL of an update", "nats per decision", None),
-    (("entropy",), "Entropy", "nats; 0 = always sure", None),
-    (("explained_variance",), "Explained variance", "by the critic; 1 = all", None),
-    (("clip_fraction",), "Clip fraction", "share of decisions clipped", None),
-    (("seconds_rollout", "seconds_update"), "Seconds per update", "playing, learning", None),
-    (("loss_policy",), "Policy loss", "", None),
-    (("loss_value",), "Value loss", "", None),
-    (("grad_norm",), "Gradient norm", "before clipping", None),
-    (("tokens_per_second",), "Tokens per second", "", None),
-    (("examples_per_second",), "Examples per second", "", None),
-    (("learning_rate",), "Learning rate", "", None),
-)
 
 
 def page(story: Story) -> str:
@@ -62,6 +41,7 @@ def page(story: Story) -> str:
         _learning(story),
         _table(story),
         _by_task(story),
+        *(_part(part) for part in parts(story)),
         _games(story),
         _curves(story),
         _config(story),
@@ -127,6 +107,13 @@ def _learning(story: Story) -> str:
         return _imitation(story)
     before, best = story.contenders[0], story.best
     unit = story.evaluation.unit if story.evaluation else "per game"
+    if story.stages:  # returns of several games do not add up
+        lines = [
+            Series("share of the update's games won", story.series("win_rate"), "faint"),
+            Series("evaluation games won", story.series("evaluation_win_rate"), dots=True),
+        ]
+        caption = _key("accent", "evaluation games won") + _key("faint", "training games won")
+        return _learning_curve(story, lines, [], caption, "share, in the stage of the time")
     if story.by_nash_conv:
         lines = [Series("NashConv", story.series("nash_conv"), dots=True)]
         marks = _references(("before", before.nash_conv if before else None), ("unbeatable", 0.0))
@@ -225,24 +212,25 @@ def _results(evaluation: Evaluation, lines: Sequence[Measure]) -> str:
     )
 
 
+def _part(part: Part) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in part.head)
+    body = []
+    for first, *rest in part.rows:
+        kind = "part" if first.startswith(" ") else ""
+        cells = "".join(f"<td>{_cell(cell)}</td>" for cell in rest)
+        body.append(f'<tr class="{kind}"><th scope="row">{escape(first.strip())}</th>{cells}</tr>')
+    table = f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    hint = f'<p class="hint">{escape(part.hint)}</p>' if part.hint else ""
+    return _section(part.title, hint, f'<div class="scroll card">{table}</div>')
+
+
 def _by_task(story: Story) -> str:
     """All players on all tasks, where there are several."""
     if story.evaluation is None or not story.evaluation.further:
         return ""
     head, rows = by_task(story.evaluation)
-    player = heading(story.evaluation.rows[0].player)
-    body = [
-        f'<tr class="{"main" if row[0] == player else ""}"><th scope="row">{escape(row[0])}</th>'
-        f"{''.join(f'<td>{_cell(cell)}</td>' for cell in row[1:])}</tr>"
-        for row in rows
-    ]
-    return _section(
-        "Task by task",
-        f'<p class="hint">{escape(judged_by(story.evaluation).capitalize())}.</p>',
-        '<div class="scroll card"><table class="results"><thead><tr>',
-        "".join(f"<th>{escape(cell)}</th>" for cell in head),
-        f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>",
-    )
+    hint = f"{judged_by(story.evaluation).capitalize()}."
+    return _part(Part("Task by task", hint, tuple(head), tuple(map(tuple, rows))))
 
 
 def _cell(text: str) -> str:
@@ -336,8 +324,12 @@ def _curves(story: Story) -> str:
         for keys, name, hint, bounds in CURVES
         if not (keys == ("nash_conv",) and story.by_nash_conv)  # the learning section has it, larger
     ]
-    known = {"step", "time", "return", "expected_value", "evaluation_return", "loss", "eval_loss"}
-    known |= {k for keys, *_ in CURVES for k in keys}
+    keys = sorted({k for line in story.metrics for k in line if k.startswith(PER_GAME)})
+    main += [
+        _curve(WORDS[k.partition("/")[0]], k.partition("/")[2], [(k, story.series(k))], None, story.unit) for k in keys
+    ]
+    known = set(keys) | {"step", "time", "return", "expected_value", "evaluation_return", "loss", "eval_loss"}
+    known |= {k for names, *_ in CURVES for k in names}
     others = sorted({k for line in story.metrics for k in line} - known)
     more = [_curve(k, "", [(k, story.series(k))], None, story.unit) for k in others]
     folded = f"<details><summary>All other metrics</summary>{_grid(more)}</details>" if any(more) else ""

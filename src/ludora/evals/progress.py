@@ -2,65 +2,88 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ludora.envs.build import make_env, num_players
+from ludora.envs.sources import Source
 from ludora.evals import exact
 from ludora.players.base import Explicit, Player
-from ludora.rng import stream
+from ludora.players.bots import RandomPlayer
+from ludora.rng import generator, stream
 from ludora.rollout import Game, collect
 from ludora.types import Outcome, Spec, Task
 
 
-class Measure:
-    """Measures one player against fixed opponents, the same way every time.
-
-    Exact where the game's tree is small and every opponent's distribution is known: expected value against the mixture
-    of opponents (mean over seats), and NashConv. Otherwise `games` games with the same seeds each time, every seat
-    equally often. Without fixed opponents (self-play) in a large game, against a uniform random player.
+class Measures:
+    """Measures one player on one or several games. With several, each game's metrics bear its name, and `score` is the
+    mean success rate: returns in chips and in points do not add up.
     """
 
     def __init__(
-        self, spec: Spec, player: Player, opponents: Sequence[tuple[Player, float]], games: int, seed: int
+        self, games: Sequence[Source], player: Player, opponents: Sequence[tuple[Player, float]], count: int, seed: int
     ) -> None:
-        self.spec, self.player, self.games, self.seed = spec, player, games, seed
-        total = sum(weight for _, weight in opponents)
-        self.opponents = [(opponent, weight / total) for opponent, weight in opponents]
-        known = [(o, w) for o, w in self.opponents if isinstance(o, Explicit)]
-        self._explicit = player if isinstance(player, Explicit) and len(known) == len(opponents) else None
-        self.exact = exact.is_exact(spec) and self._explicit is not None
-        self._tables = [(exact.tabulate(spec, o), w) for o, w in known] if self.exact else []
+        self._measures = {source.game: Measure(source, player, opponents, count, seed) for source in games}
 
     def take(self) -> dict[str, float]:
         """The metrics of now; `score` among them is what "best" means (higher is better)."""
-        if not self.exact or self._explicit is None:
+        found = {game: measure.take() for game, measure in self._measures.items()}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        named = {f"{key}/{game}": value for game, taken in found.items() for key, value in taken.items()}
+        out = {key: value for key, value in named.items() if not key.startswith("score/")}
+        won = [taken["evaluation_win_rate"] for taken in found.values()]
+        return out | {"evaluation_win_rate": math.fsum(won) / len(won), "score": math.fsum(won) / len(won)}
+
+
+class Measure:
+    """Measures one player on one game against fixed opponents, the same way every time.
+
+    Exact where the game's tree is small and every opponent's distribution is known: expected value against the mixture
+    of opponents (mean over seats), and NashConv. Otherwise `games` games with the same seeds each time, every seat
+    equally often, of a range of ids always the same ones. Without fixed opponents (self-play), games are played against
+    a uniform random player; in a small game NashConv is the score.
+    """
+
+    def __init__(
+        self, source: Source, player: Player, opponents: Sequence[tuple[Player, float]], games: int, seed: int
+    ) -> None:
+        self.source, self.player, self.games, self.seed = source, player, games, seed
+        self.alone = not opponents  # but for the learner itself
+        total = sum(weight for _, weight in opponents)
+        self.opponents = [(opponent, weight / total) for opponent, weight in opponents] or [(RandomPlayer(), 1.0)]
+        known = [(o, w) for o, w in self.opponents if isinstance(o, Explicit)]
+        self._explicit = player if isinstance(player, Explicit) and len(known) == len(self.opponents) else None
+        self.spec: Spec | None = source.spec if source.spec and self._explicit and exact.is_exact(source.spec) else None
+        self._tables = [(exact.tabulate(self.spec, o), w) for o, w in known] if self.spec else []
+
+    def take(self) -> dict[str, float]:
+        """The metrics of now; `score` among them is what "best" means (higher is better)."""
+        if self.spec is None or self._explicit is None:
             return self._by_games()
         table = exact.tabulate(self.spec, self._explicit)
         nash_conv = exact.nash_conv(self.spec, table)
-        out = {"nash_conv": nash_conv, "exploitability": nash_conv / 2, "score": -nash_conv}
-        if self._tables:
-            value = sum(w * sum(exact.expected_value(self.spec, table, t)) / 2 for t, w in self._tables)
-            out |= {"expected_value": value, "score": value}
-        return out
+        paid = [(exact.payoff(self.spec, table, other), weight) for other, weight in self._tables]
+        won = math.fsum(weight * math.fsum(p.win for p in seats) / 2 for seats, weight in paid)
+        out = {"nash_conv": nash_conv, "exploitability": nash_conv / 2, "evaluation_win_rate": won}
+        if self.alone:
+            return out | {"score": -nash_conv}
+        value = sum(weight * sum(p.value for p in seats) / 2 for seats, weight in paid)
+        return out | {"expected_value": value, "score": value}
 
     def _by_games(self) -> dict[str, float]:
-        if not self.opponents:
-            from ludora.players.bots import RandomPlayer
-
-            self.opponents = [(RandomPlayer(), 1.0)]
-        seats = num_players(self.spec)
         total = {"evaluation_return": 0.0, "evaluation_win_rate": 0.0}
         for opponent, weight in self.opponents:
-            games = [
-                Game(
-                    Task(self.spec, stream("measure", self.seed, i // seats), i % seats),
-                    [self.player if s == i % seats else opponent for s in range(seats)],
-                )
-                for i in range(self.games)
-            ]
-            played = [f for f in collect(games, make_env) if not f.error]
+            played = [f for f in collect([self._game(i, opponent) for i in range(self.games)], make_env) if not f.error]
             own = [f.trajectories[f.game.task.seat] for f in played]
             n = max(1, len(own))
             total["evaluation_return"] += weight * sum(t.total for t in own) / n
             total["evaluation_win_rate"] += weight * sum(t.outcome is Outcome.WON for t in own) / n
         return total | {"score": total["evaluation_return"]}
+
+    def _game(self, number: int, opponent: Player) -> Game:
+        """The `number`-th game; one deal is played from every seat."""
+        seats = num_players(self.source.example)
+        seed = stream("measure", self.seed, number // seats)
+        spec, seat = self.source.draw(generator("variant", seed)), number % seats
+        return Game(Task(spec, seed, seat), [self.player if s == seat else opponent for s in range(seats)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ludora.evals import campaign
 from ludora.evals.page import page
 from ludora.evals.replay import as_text
 from ludora.evals.story import Story, flat, read_story
@@ -44,7 +45,7 @@ def _write(path: Path, text: str) -> Path:
 def markdown(story: Story) -> str:
     """The same story as plain Markdown."""
     parts = [f"# {_inline(story.title)}", _inline(story.summary)]
-    parts += _evaluation(story) + _curve(story) + _games(story)
+    parts += _evaluation(story) + _campaign(story) + _curve(story) + _games(story)
     parts += ["## Settings", _table(("setting", "value"), flat(story.config))] if story.config else []
     parts += ["## Do it again", _fenced("\n".join(story.commands))] if story.commands else []
     if story.problems:
@@ -66,6 +67,12 @@ def _evaluation(story: Story) -> list[str]:
     if all_rows:
         parts += ["## Task by task", f"{judged_by(e).capitalize()}.", _table(all_head, all_rows)]
     return parts
+
+
+def _campaign(story: Story) -> list[str]:
+    return [
+        text for part in campaign.parts(story) for text in (f"## {part.title}", part.hint, _table(part.head, part.rows))
+    ]
 
 
 def _curve(story: Story) -> list[str]:

@@ -8,11 +8,12 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from ludora.errors import InputError
 from ludora.evals.record import BEST, Evaluation, Row
 from ludora.evals.replay import ReplayedGame
+from ludora.evals.stages import ALL, StageRow, from_json
 from ludora.runs.log import duration
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Story:
     events: list[dict[str, Any]] = field(default_factory=list)
     evaluation: Evaluation | None = None
     replays: list[ReplayedGame] = field(default_factory=list)
+    stages: list[StageRow] = field(default_factory=list)  # of a run of several games or stages
     adapter: dict[str, Any] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ class Story:
         return [
             (float(line["step"]), float(line[key]))
             for line in self.metrics
-            if _is_number(line.get("step")) and _is_number(line.get(key))
+            if is_number(line.get("step")) and is_number(line.get(key))
         ]
 
     @property
@@ -70,6 +72,8 @@ class Story:
 
     @property
     def task(self) -> str:
+        if len(games := list(dict.fromkeys(row.game for row in self.stages if row.game != ALL))) > 1:
+            return ", ".join(games[:-1]) + f" and {games[-1]}" if len(games) < 6 else f"{len(games)} games"
         named = self.setting("task")
         played = self.setting("game") or (self.evaluation.task if self.evaluation else "")  # sft takes it from the data
         return named if named not in ("", "none") else played
@@ -96,6 +100,8 @@ class Story:
         """The PLAYER trained against, or the mixture in words."""
         if self.kind == "sft":
             return ""  # examples are learnt, nobody is played against
+        if stages := self.config.get("stages"):
+            return f"{len(stages)} stages of opponents"
         given = self.config.get("opponent")
         if isinstance(given, dict):
             return ", ".join(f"{player} (weight {weight})" for player, weight in given.items())
@@ -114,7 +120,7 @@ class Story:
         """What was trained, in two or three sentences; says only what the files say."""
         how = f"Trained by {self.kind.upper()}"
         if self.kind == "sft":
-            count = next((e["examples"] for e in self.events if _is_number(e.get("examples"))), None)
+            count = next((e["examples"] for e in self.events if is_number(e.get("examples"))), None)
             how += f" on {count:,} examples" if count else ""
             how += f" of {self.data}" if self.data else ""
         if self.opponent:
@@ -125,8 +131,8 @@ class Story:
         elif self.setting("rank"):
             how += f" with a LoRA adapter of rank {self.setting('rank')}"
         last = self.metrics[-1] if self.metrics else {}
-        length = f"{last['step']} {self.unit}s" if _is_number(last.get("step")) else ""
-        if _is_number(last.get("time")):
+        length = f"{last['step']} {self.unit}s" if is_number(last.get("step")) else ""
+        if is_number(last.get("time")):
             length += f" in {duration(last['time'])}" if length else duration(last["time"])
         machine = [f"{self.setting('threads')} threads"] if self.setting("threads") else []
         machine += [self.setting("dtype")] if self.setting("dtype") else []
@@ -159,6 +165,10 @@ class Story:
         before, after = self.contenders
         if after is None or self.evaluation is None:
             return self._held_out
+        if self.stages:
+            last = [row for row in self.stages if row.stage == self.stages[0].stage][-1]  # of all its games
+            label = f"Games won against {last.opponent}, share" if last.opponent else "Games won, share"
+            return Headline(label, last.base_success, last.success, 1.0)
         unit = self.evaluation.unit
         if self.by_nash_conv and after.nash_conv is not None:
             return Headline("NashConv (0 = unbeatable)", before.nash_conv if before else None, after.nash_conv, 0.0)
@@ -207,8 +217,8 @@ class Story:
             other = "".join(f" --compare {shlex.quote(player)}" for player in others)
             tasks = " ".join(shlex.quote(task) for task in (e.task, *(more.task for more in e.further)))
             found.append(f"ludora evaluate {adapter} {tasks}{against}{other}{games}{exact}")
-        if self.task:
-            found.append(f"ludora play {shlex.quote(self.task)} --against {adapter}")
+        if task := self.evaluation.task if self.stages and self.evaluation else self.task:
+            found.append(f"ludora play {shlex.quote(task)} --against {adapter}")
         return found
 
 
@@ -226,6 +236,8 @@ def read_story(path: Path) -> Story:
     story.events = _part(story, "events.jsonl", lambda text: _lines(story, "events.jsonl", text)) or []
     story.evaluation = _part(story, "evaluation.json", lambda text: Evaluation.from_json(_object(text)))
     story.replays = _part(story, "replays.json", _games) or []
+    if (path / "stages.json").exists():
+        story.stages = _part(story, "stages.json", lambda text: from_json(json.loads(text))) or []
     story.adapter = _adapter(path / "adapter")
     for name in ("evaluation.json", "replays.json") if story.plays_nothing else ():
         story.problems.pop(name, None)
@@ -284,7 +296,8 @@ def _adapter(folder: Path) -> dict[str, Any]:
     return {**facts, "parameters": sum(math.prod(shape) for shape in shapes)}
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

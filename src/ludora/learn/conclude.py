@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ludora.envs.build import num_players, task_spec
 from ludora.evals import exact
 from ludora.evals.evaluate import evaluate_tasks
+from ludora.evals.record import Evaluation
 from ludora.evals.replay import telling_games
 from ludora.evals.report import write_report
+from ludora.evals.stages import stage_rows, to_json
 from ludora.models.adapters import Adapter
 from ludora.models.storage import WEIGHTS, adapter_files
 from ludora.players.base import Explicit, Player, check_plays
@@ -36,6 +40,28 @@ class Trained(Protocol):
     def reference(self) -> Adapter | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where the learner is evaluated: a game of a stage, and whom it met there of those who never change, with weights.
+
+    The opponent is the heaviest of them; after pure self-play, a uniform random player (and NashConv, where the game is
+    small, says what that cannot).
+    """
+
+    stage: str
+    spec: Spec
+    fixed: Sequence[tuple[Player, float]] = ()
+
+    @property
+    def opponent(self) -> Player:
+        return max(self.fixed, key=lambda pair: pair[1])[0] if self.fixed else RandomPlayer()
+
+    @property
+    def against(self) -> Player | None:
+        """Nobody in a game for one."""
+        return self.opponent if num_players(self.spec) > 1 else None
+
+
 def started_from(config: TrainSettings, log: RunLog) -> dict[str, str]:
     """By what hash the adapter is known that a run starts from, told once; nothing for a fresh one."""
     if not config.adapter:
@@ -54,46 +80,52 @@ def _digest(adapter: Path) -> str:
     return hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
 
 
-def check_ending(config: TrainSettings, studio: Studio, spec: Spec) -> None:
+def check_ending(config: TrainSettings, studio: Studio, specs: Iterable[Spec]) -> None:
     """Build once what the end will need, so that a mistake is not found after hours; adapters leave the pack again.
 
     Raises:
         InputError: a player cannot be had, or cannot play a task.
     """
-    before = set(studio.pack.adapters)
+    before, tasks = set(studio.pack.adapters), (*specs, *map(task_spec, config.evaluate_on))
     for text in config.compare:
         player = fixed_player(text, studio)
-        for task in (spec, *map(task_spec, config.evaluate_on)):
+        for task in tasks:
             check_plays(player, task)
     for name in set(studio.pack.adapters) - before:
         studio.pack.remove(name)
 
 
-def conclude(
-    run: Run, studio: Studio, learner: Trained, spec: Spec, fixed: list[tuple[Player, float]], games: int
-) -> dict[str, Any]:
+def conclude(run: Run, studio: Studio, learner: Trained, grounds: Sequence[Ground], games: int) -> dict[str, Any]:
     """Write the learner as the run's adapter, evaluate it beside where it started and others, and write the report.
 
-    The opponent is the heaviest of the fixed ones; after pure self-play, a uniform random player (and NashConv, where
-    the game is small, says what that cannot); nobody in a game for one.
+    Args:
+        grounds: the first is the one that the run is told by, and where others are compared with, too; where there are
+            several, each has a row in `stages.json`.
+        games: of each evaluation.
 
     Returns:
         What the summary of the run says of it.
     """
     run.write_adapter(adapter_files(learner.adapter, studio.base))
-    config, start = learner.config, learner.reference
+    config, start, first = learner.config, learner.reference, grounds[0]
     after = studio.player(f"adapter({run.adapter})", learner.adapter, config.evaluate_temperature)
     before = studio.player(start.name if start else "base", start, config.evaluate_temperature)
     others = [fixed_player(text, studio, config.evaluate_temperature) for text in config.compare]
     contenders = [after, before, *(player for player in others if player.name not in (after.name, before.name))]
-    opponent: Player = max(fixed, key=lambda pair: pair[1])[0] if fixed else RandomPlayer()
-    against = opponent if num_players(spec) > 1 else None
-    specs = [spec, *map(task_spec, config.evaluate_on)]
-    explicit = all(isinstance(player, Explicit) for player in (*contenders, against))
-    small = explicit and all(map(exact.is_exact, specs))
-    evaluation = evaluate_tasks(contenders, specs, opponent, games=games, seed=config.seed, exact=small)
-    run.write_json("evaluation.json", evaluation.to_json())
-    replays = telling_games(after, spec, against, baseline=before, seed=config.seed)
+
+    def evaluate(players: Sequence[Player], ground: Ground, *more: Spec) -> Evaluation:
+        specs = [ground.spec, *more]
+        explicit = all(isinstance(player, Explicit) for player in (*players, ground.against))
+        small = explicit and all(map(exact.is_exact, specs))
+        return evaluate_tasks(players, specs, ground.opponent, games=games, seed=config.seed, exact=small)
+
+    found = [evaluate(contenders, first, *map(task_spec, config.evaluate_on))]
+    found += [evaluate(contenders[:2], ground) for ground in grounds[1:]]
+    run.write_json("evaluation.json", found[0].to_json())
+    told: dict[str, Any] = {"evaluation": found[0].to_json()}
+    if len(found) > 1:
+        told["stages"] = to_json(stage_rows(zip((ground.stage for ground in grounds), found, strict=True)))
+        run.write_json("stages.json", told["stages"])
+    replays = telling_games(after, first.spec, first.against, baseline=before, seed=config.seed)
     run.write_json("replays.json", [game.to_json() for game in replays])
-    report = str(write_report(run.path))
-    return ended_as(run) | {"report": report, "evaluation": evaluation.to_json()}
+    return ended_as(run) | {"report": str(write_report(run.path))} | told

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ludora.learn import maths
 from ludora.models.policy import Answer, Query
-from ludora.types import End, Step, Trajectory
+from ludora.types import End, Spec, Step, Trajectory
 
 Group = tuple[str, int]  # (game, seat): what advantages and baselines are kept apart by
 
@@ -52,12 +52,14 @@ def assign(
     lam: float,
     baselines: Baselines | None,
     normalise: bool,
+    game: Callable[[Spec], str] = str,
 ) -> list[Decision]:
     """Credit every turn of the learner.
 
     With `baselines`, the advantage is the return to go less the baseline of (game, seat), which follows the returns
     from the first turn on; otherwise GAE over turns on the critic's values. A truncated game is bootstrapped with the
-    value of its last state, a finished one with 0. With `normalise`, advantages are so per (game, seat).
+    value of its last state, a finished one with 0. With `normalise`, advantages are so per (game, seat); `game` says
+    what a spec counts as.
     """
     flat = [keys(step) for t in trajectories for step in t.steps]
     estimates = values(flat) if flat else []
@@ -66,7 +68,7 @@ def assign(
     for t in trajectories:
         n = len(t.steps)
         own, found = estimates[start : start + n], flat[start : start + n]
-        group = (str(t.task.env), t.seat)
+        group = (game(t.task.env), t.seat)
         rewards = [step.reward for step in t.steps]
         # what follows the last turn of a truncated game is not known; the state before it is the nearest estimate
         last = own[-1] if n and t.end is End.TRUNCATED else 0.0

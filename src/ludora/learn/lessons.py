@@ -21,12 +21,13 @@ from ludora.data.examples import Record, read_examples
 from ludora.data.lines import SHOWN, BadLine, complaint
 from ludora.data.trajectories import ExpertTurn
 from ludora.errors import InputError
+from ludora.fields import listed
 from ludora.models.chat import Tokens, parse_action
 from ludora.models.policy import Text
 from ludora.models.rows import Row
 from ludora.players.model import STEM, ModelPlayer, ask, labels_of, news
 from ludora.rng import generator
-from ludora.settings import SFTConfig, listed
+from ludora.settings import SFTConfig
 from ludora.types import Message, Turn
 
 

@@ -7,9 +7,7 @@ the learner's tensors and a handful of numbers give every later bit.
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,18 +15,22 @@ from typing import Any
 from torch import Tensor
 
 from ludora.data.trajectories import to_line
-from ludora.envs.build import make_env, num_players, task_spec
+from ludora.envs.build import make_env
 from ludora.errors import TrainingFailed
-from ludora.evals.groups import group_metrics, training_stats
-from ludora.evals.progress import Measure
+from ludora.evals.groups import training_stats
+from ludora.evals.progress import Measures
 from ludora.learn import maths
-from ludora.learn.conclude import check_ending, conclude, started_from
+from ludora.learn.conclude import Ground, check_ending, conclude, started_from
 from ludora.learn.credit import Decision, assign
+from ludora.learn.curriculum import Advance, Curriculum
 from ludora.learn.learner import Learner
+from ludora.learn.metrics import rollout_metrics, speed_metrics
+from ludora.learn.monitors import Monitors
 from ludora.learn.opponents import Opponents
+from ludora.learn.replay import Replay
 from ludora.models.checkpoint import pack, unpack
-from ludora.models.engine import Counters
 from ludora.models.policy import Answer, Query
+from ludora.players.build import check_opponents
 from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
 from ludora.rng import stream
@@ -36,7 +38,7 @@ from ludora.rollout import MAX_TURNS, Finished, Game, collect
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
-from ludora.types import Outcome, Spec, Step, Task, Trajectory
+from ludora.types import Step, Trajectory
 
 CACHE_BYTES = 64 << 20  # caches up to this size are kept in checkpoints
 BROKEN_LIMIT = 0.5  # an update most of whose games broke is not learned from
@@ -75,32 +77,25 @@ def train(
     Raises:
         TrainingFailed: numbers are no longer finite, or environments keep breaking.
     """
-    spec, studio, learner, opponents, measure, at = _begin(config, run, log, step)
-    player = learner.player
+    it, at = _begin(config, run, log, step)
+    learner, player = it.learner, it.learner.player
     if not run.steps:
         if config.evaluate_every:
-            log.metrics(0, _evaluate(measure, at, log) | {"time": 0.0})
-        _save(run, learner, opponents, at)
+            log.metrics(0, _evaluate(it, at, log) | {"time": 0.0})
+        _save(run, it, at)
 
     while not (over := _over(config, at)) and not stop():
         started = time.monotonic()
-        opponents.begin(at.update, learner)
+        it.opponents.begin(at.update, learner, it.replay.named)
 
-        games = _games(config, spec, opponents, player, at.update)
-        finished = collect(games, make_env, max_turns=config.max_turns or MAX_TURNS)
+        games = _games(config, it, at.update)
+        turns = config.max_turns or MAX_TURNS
+        finished = collect(games, make_env, max_turns=turns, max_tokens=config.max_tokens)
         mine = _mine(finished, player)
         played = time.monotonic()
 
-        decisions = assign(
-            mine,
-            lambda step: _key(learner, step),
-            learner.values,
-            gamma=config.gamma,
-            lam=config.lam,
-            baselines=learner.baselines,
-            normalise=config.normalize_advantages,
-        )
-        metrics = _rollout_metrics(finished, mine, decisions)
+        decisions = _credit(config, it, mine)
+        metrics = rollout_metrics(finished, mine, decisions, it.curriculum.game)
         metrics["loss_value"] = learner.fit_critic(decisions)
         warm, progress = config.warmup_updates / config.updates, _progress(config, at)
         metrics["learning_rate"] = maths.scheduled(config.learning_rate, config.schedule, progress, warm)
@@ -109,33 +104,42 @@ def train(
         if at.update >= config.value_warmup:
             metrics |= learner.improve(decisions, at.update, metrics["learning_rate"])
 
+        advance = it.curriculum.observe(mine, [game.task for game in games if not game.attempt])
+        it.replay.observe(mine, at.update)
+        metrics |= it.curriculum.metrics() | it.replay.metrics(at.update)
+
         ended = time.monotonic()
         at.take(finished, mine, decisions)
         at.seconds = run.clock(at.update, at.seconds + ended - started)  # what is repeated takes as long as at first
-        metrics |= _speed_metrics(studio, decisions, played - started, ended - played, at)
+        metrics |= speed_metrics(it.studio, decisions, played - started, ended - played)
+        metrics |= {"games": float(at.games), "time": at.seconds}
+        _tell(it, at, metrics, advance, log)
         if config.evaluate_every and (at.update % config.evaluate_every == 0 or _over(config, at)):
-            metrics |= _evaluate(measure, at, log)
+            metrics |= _evaluate(it, at, log)
             _keep_episodes(run, config, at, finished, player)
         log.metrics(at.update, metrics)
         if at.update % config.save_every == 0 or at.best_update == at.update:
-            _save(run, learner, opponents, at)
+            _save(run, it, at)
     if run.steps[-1] != at.update:
-        _save(run, learner, opponents, at)
-    return _finish(run, studio, learner, opponents, at, log, over)
+        _save(run, it, at)
+    return _finish(run, it, at, log, over)
 
 
 # ---- one update ----------------------------------------------------------------------------------------------------
 
 
-def _games(config: PPOConfig, spec: Spec, opponents: Opponents, player: Any, update: int) -> list[Game]:
-    """The games of an update: fresh seeds, every seat equally often."""
-    seats = num_players(spec)
-    games = []
+def _games(config: PPOConfig, it: Work, update: int) -> list[Game]:
+    """The games of an update, replays of failures among them: as many as its budgets of games and tokens allow."""
+    games: list[Game] = []
+    spent = 0.0
     for i in range(config.games_per_update):
         seed = stream("game", config.seed, update, i)
-        opponent = opponents.draw(seed)
-        sitting = [player if seat == i % seats else opponent for seat in range(seats)]
-        games.append(Game(Task(spec, seed, i % seats, (opponent.name,) * (seats - 1)), sitting))
+        again = it.replay.choose(seed, update)
+        task = again or it.curriculum.choose(seed)
+        spent += it.curriculum.cost(task)
+        if games and config.tokens_per_update and spent > config.tokens_per_update:
+            break
+        games.append(it.opponents.seat(task, it.curriculum.stage.opponents, attempt=seed if again else 0))
     return games
 
 
@@ -148,6 +152,20 @@ def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]
             f"{broken} of {len(finished)} games broke, the first with: {first}", "ludora check-env TASK"
         )
     return [t for f in finished for t in _seen(f, player)]
+
+
+def _credit(config: PPOConfig, it: Work, mine: Sequence[Trajectory]) -> list[Decision]:
+    """What is learned from: every turn of the learner with its advantage, by game and seat."""
+    return assign(
+        mine,
+        lambda step: _key(it.learner, step),
+        it.learner.values,
+        gamma=config.gamma,
+        lam=config.lam,
+        baselines=it.learner.baselines,
+        normalise=config.normalize_advantages,
+        game=it.curriculum.game,
+    )
 
 
 def _keep_episodes(
@@ -172,73 +190,56 @@ def _key(learner: Learner, step: Step) -> Query | Answer:
     return Answer(step.move.prompt, prefix, step.move.tokens)
 
 
-# ---- metrics -------------------------------------------------------------------------------------------------------
-
-
-def _rollout_metrics(
-    finished: Sequence[Finished], mine: Sequence[Trajectory], decisions: Sequence[Decision]
-) -> dict[str, float]:
-    """Returns and outcomes of the learner, overall and by opponent and seat."""
-    n = max(1, len(mine))
-    steps = [step for t in mine for step in t.steps]
-    counts = Counter(t.outcome for t in mine)
-    metrics = {
-        "return": math.fsum(t.total for t in mine) / n,
-        "score": math.fsum(t.score for t in mine) / n,
-        "win_rate": counts[Outcome.WON] / n,
-        "draw_rate": counts[Outcome.DREW] / n,
-        "loss_rate": (counts[Outcome.LOST] + counts[Outcome.FORFEITED]) / n,
-        "truncated_rate": counts[Outcome.TRUNCATED] / n,
-        "broken_games": float(sum(bool(f.error) for f in finished)),
-        "retried_games": float(sum(f.retried for f in finished)),
-        "invalid_rate": sum(step.move.stop == "invalid" for step in steps) / max(1, len(steps)),
-        "attempts": sum(step.move.attempts for step in steps) / max(1, len(steps)),
-        "turns": len(steps) / n,
-        "distinct_prompts": float(len({d.key for d in decisions})),
-        "explained_variance": maths.explained_variance([d.value for d in decisions], [d.target for d in decisions]),
-    }
-    groups: dict[str, list[Trajectory]] = {}
-    for t in mine:
-        groups.setdefault(f"{(t.task.opponent or ('self',))[0]}/seat{t.seat}", []).append(t)
-    for name, group in groups.items():
-        metrics[f"return/{name}"] = math.fsum(t.total for t in group) / len(group)
-        metrics[f"win_rate/{name}"] = sum(t.outcome is Outcome.WON for t in group) / len(group)
-    return metrics | group_metrics(mine)
-
-
-def _speed_metrics(
-    studio: Studio, decisions: Sequence[Decision], rollout: float, update: float, at: Progress
-) -> dict[str, float]:
-    """Seconds and tokens; counters of the engine start again."""
-    counters, studio.engine.counters = studio.engine.counters, Counters()
-    distinct = sum(len(key.prompt) - key.prefix for key in {d.key: None for d in decisions})
-    return {
-        "seconds_rollout": rollout,
-        "seconds_update": update,
-        "tokens_per_second": counters.tokens / max(1e-9, rollout + update),
-        "tokens_per_distinct_token": counters.tokens / max(1, distinct),
-        "decisions_per_second": len(decisions) / max(1e-9, rollout + update),
-        "games": float(at.games),
-        "time": at.seconds,
-    }
+def _tell(it: Work, at: Progress, metrics: dict[str, float], advance: Advance | None, log: RunLog) -> None:
+    """Say what an update changed: a new stage, where the best so far was in another game; and early warnings."""
+    for text in it.monitors.observe(metrics):
+        log.warn(text)
+    if advance:
+        at.best, at.best_update, at.stale = None, None, 0
+        it.monitors.calm()
+        log.say(advance.sentence)
+        log.event("stage", update=at.update, **advance.to_json())
 
 
 # ---- beginning, end, checkpoints -----------------------------------------------------------------------------------
 
 
-def _begin(
-    config: PPOConfig, run: Run, log: RunLog, step: int | None
-) -> tuple[Spec, Studio, Learner, Opponents, Measure, Progress]:
+@dataclass(slots=True)
+class Work:
+    """Everything a run works with."""
+
+    studio: Studio
+    learner: Learner
+    opponents: Opponents
+    curriculum: Curriculum
+    replay: Replay
+    monitors: Monitors
+    measures: dict[int, Measures]  # by stage, made when it is reached
+
+    @property
+    def measure(self) -> Measures:
+        """How the learner is measured in this stage."""
+        number, stage = self.curriculum.number, self.curriculum.stage
+        if number not in self.measures:
+            config, fixed = self.learner.config, self.opponents.fixed(stage.opponents)
+            seed = stream("evaluation", config.seed)
+            player = self.studio.player("self", self.learner.adapter, config.evaluate_temperature)
+            self.measures[number] = Measures(list(stage.games), player, fixed, config.evaluate_games, seed)
+        return self.measures[number]
+
+
+def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[Work, Progress]:
     """Everything a run works with, at the state of its checkpoint if it has one."""
-    spec = task_spec(config.task)
+    curriculum = Curriculum(config)
+    check_opponents(curriculum.stages)
     studio = Studio(config, log.say)
     player, reference = studio.learner(config)
     learner = Learner.create(config, player, reference)
-    opponents = Opponents(config, spec, studio, player)
-    check_ending(config, studio, spec)
-    measured = studio.player("self", learner.adapter, config.evaluate_temperature)
-    measure = Measure(spec, measured, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
-    at = _resume(run, learner, opponents, step, log)
+    opponents = Opponents(config, [stage.opponents for stage in curriculum.stages], studio, player)
+    check_ending(config, studio, [source.example for stage in curriculum.stages for source in stage.games])
+    replay = Replay(config.replay, config.replay_size, config.replay_decay)
+    it = Work(studio, learner, opponents, curriculum, replay, Monitors(), {})
+    at = _resume(run, it, step, log)
     trainable, total = learner.adapter.parameters, studio.base.model.num_parameters()
     log.say(f"adapter: {trainable:,} parameters, {trainable / total:.2%} of the model's {total:,}")
     log.event(
@@ -250,7 +251,7 @@ def _begin(
         trainable=trainable,
         **started_from(config, log),
     )
-    return spec, studio, learner, opponents, measure, at
+    return it, at
 
 
 def _over(config: PPOConfig, at: Progress) -> str:
@@ -270,9 +271,9 @@ def _progress(config: PPOConfig, at: Progress) -> float:
     return min(1.0, max(at.update / config.updates, timed))
 
 
-def _evaluate(measure: Measure, at: Progress, log: RunLog) -> dict[str, float]:
+def _evaluate(it: Work, at: Progress, log: RunLog) -> dict[str, float]:
     """Measure, and remember the best."""
-    metrics = measure.take()
+    metrics = it.measure.take()
     score = metrics.pop("score")
     at.stale += 1
     if at.best is None or score > at.best:
@@ -281,11 +282,20 @@ def _evaluate(measure: Measure, at: Progress, log: RunLog) -> dict[str, float]:
     return metrics
 
 
-def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> None:
+def _save(run: Run, it: Work, at: Progress) -> None:
     """A checkpoint of everything, and the best one kept aside."""
+    learner, opponents = it.learner, it.opponents
     keys, caches = _kept(learner, opponents)
     tensors = learner.tensors() | opponents.tensors(learner) | {"caches": caches}
-    state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state(), "caches": keys}
+    state = {
+        "progress": asdict(at),
+        "learner": learner.state(),
+        "opponents": opponents.state(),
+        "curriculum": it.curriculum.state(),
+        "replay": it.replay.state(),
+        "monitors": it.monitors.state(),
+        "caches": keys,
+    }
     stats = {"training_stats.json": json.dumps(at.stats, indent=2).encode()} if at.stats else {}
     run.save_checkpoint(at.update, pack(tensors, state) | stats)
     run.mark_best(at.best_update)
@@ -307,15 +317,19 @@ def _kept(learner: Learner, opponents: Opponents) -> tuple[dict[str, Any], dict[
     return learner.policy.cached(learner.reference)
 
 
-def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, log: RunLog) -> Progress:
+def _resume(run: Run, it: Work, step: int | None, log: RunLog) -> Progress:
     """The state of the newest sound checkpoint (or of the one asked for); a new start if there is none."""
     found = run.resume(step)
     if found is None:
         return Progress()
     tensors, state = unpack(found.files)
+    learner = it.learner
     learner.load_tensors(tensors)
     learner.load_state(state["learner"])
-    opponents.load(state["opponents"], tensors, learner)
+    it.opponents.load(state["opponents"], tensors, learner)
+    it.curriculum.load(state["curriculum"])
+    it.replay.load(state["replay"])
+    it.monitors.load(state["monitors"])
     learner.policy.restore_cached(state["caches"], tensors.get("caches", {}), learner.reference)
     log.say(f"resumed from update {found.step}")
     at = Progress(**state["progress"])
@@ -323,9 +337,7 @@ def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, 
     return at
 
 
-def _finish(
-    run: Run, studio: Studio, learner: Learner, opponents: Opponents, at: Progress, log: RunLog, reason: str
-) -> dict[str, Any]:
+def _finish(run: Run, it: Work, at: Progress, log: RunLog, reason: str) -> dict[str, Any]:
     """Take the best measured adapter, and conclude the run with it. An interrupted run just says where it stands."""
     log.event("end", reason=reason or "interrupted", update=at.update, best_update=at.best_update)
     summary = {
@@ -342,6 +354,11 @@ def _finish(
         return summary
     if at.best_update not in (None, at.update):
         tensors, _ = unpack(run.load_checkpoint(at.best_update).files)
-        learner.adapter.load_tensors(tensors["adapter"])
-    ending = conclude(run, studio, learner, opponents.spec, opponents.fixed(), learner.config.evaluate_games)
-    return summary | ending
+        it.learner.adapter.load_tensors(tensors["adapter"])
+    reached = it.curriculum.stages[: it.curriculum.number + 1]
+    grounds = [
+        Ground(stage.name, source.example, it.opponents.fixed(stage.opponents))
+        for stage in reversed(reached)
+        for source in stage.games
+    ]
+    return summary | conclude(run, it.studio, it.learner, grounds, it.learner.config.evaluate_games)

@@ -18,7 +18,7 @@ from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
 from ludora.learn import maths
-from ludora.learn.conclude import check_ending, conclude, ended_as, started_from
+from ludora.learn.conclude import Ground, check_ending, conclude, ended_as, started_from
 from ludora.learn.lessons import Lesson, Lessons, prepare
 from ludora.learn.pupil import Pupil, chunks
 from ludora.learn.sums import Sums
@@ -34,7 +34,13 @@ from ludora.runs.store import Run
 from ludora.settings import SFTConfig
 from ludora.types import Spec
 
-SHOWN = ("loss", "accuracy", "eval_loss", "move_accuracy", "parse_rate")  # beside the progress bar
+SHOWN = {  # metric -> what it is called on the terminal
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "eval_loss": "Held-out loss",
+    "move_accuracy": "Moves found",
+    "parse_rate": "Readable",
+}
 
 
 @dataclass(slots=True)
@@ -236,7 +242,7 @@ def _check_opponent(config: SFTConfig, it: Setup) -> None:
     before = set(it.studio.pack.adapters)
     _opponent(config, it)
     if it.spec:
-        check_ending(config, it.studio, it.spec)
+        check_ending(config, it.studio, [it.spec])
     for name in set(it.studio.pack.adapters) - before:
         it.studio.pack.remove(name)
 
@@ -313,5 +319,5 @@ def _finish(run: Run, config: SFTConfig, it: Setup, at: Progress, log: RunLog, r
         run.write_adapter(adapter_files(it.pupil.adapter, it.studio.base))
         return summary | ended_as(run) | {"report": str(write_report(run.path))}
     opponent = _opponent(config, it)
-    ending = conclude(run, it.studio, it.pupil, it.spec, [(opponent, 1.0)] if opponent else [], config.evaluate_games)
-    return summary | ending
+    ground = Ground("", it.spec, [(opponent, 1.0)] if opponent else [])
+    return summary | conclude(run, it.studio, it.pupil, [ground], config.evaluate_games)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ludora.envs.build import num_players
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
+from ludora.learn.curriculum import Stage
 from ludora.players import bots, human, search, shell, snake
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.settings import ModelSettings
 from ludora.types import Spec
 
@@ -66,6 +68,31 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
     else:
         _scripted(spec)
     return spec
+
+
+def check_opponent(text: str, spec: Spec) -> None:
+    """Refuse an opponent that cannot play a game, as far as that can be told without opening a model.
+
+    Raises:
+        InputError: as `player_spec`; or it cannot play this game.
+    """
+    named = player_spec(text, training=True)
+    while named.name == "epsilon":
+        named = player_spec(bots.epsilon_options(named)[1])
+    if named.name not in ("self", "snapshots", "base", "adapter"):
+        check_plays(_scripted(named), spec)
+
+
+def check_opponents(stages: Iterable[Stage]) -> None:
+    """Refuse stages with an opponent that cannot play one of their games.
+
+    Raises:
+        InputError: as `check_opponent`.
+    """
+    for stage in stages:
+        for source in stage.games:
+            for player in stage.opponents if num_players(source.example) > 1 else ():
+                check_opponent(player, source.example)
 
 
 def snapshots_of(spec: Spec) -> int:

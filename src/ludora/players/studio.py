@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ludora.errors import InputError
+from ludora.fields import shown
 from ludora.models.adapters import Adapter, AdapterPack
 from ludora.models.chat import ChatFormat
 from ludora.models.engine import Engine
@@ -17,7 +18,7 @@ from ludora.models.machine import set_threads
 from ludora.models.policy import Policy
 from ludora.models.storage import load_adapter
 from ludora.players.model import Acting, Chooser, ModelPlayer
-from ludora.settings import ModelSettings, TrainSettings, shown
+from ludora.settings import ModelSettings, TrainSettings
 from ludora.types import Spec
 
 

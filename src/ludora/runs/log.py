@@ -19,7 +19,20 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from ludora.runs import trackers as tracking
 from ludora.runs.store import Run
 
-SHOWN = ("return", "expected_value", "nash_conv", "kl", "kl_old")
+# metric -> what it is called on the terminal
+SHOWN = {
+    "return": "Reward",
+    "score": "Score",
+    "win_rate": "Success",
+    "stage": "Stage",
+    "expected_value": "Value",
+    "evaluation_win_rate": "Evaluation",
+    "nash_conv": "NashConv",
+    "kl": "KL",
+    "kl_old": "KL of the step",
+}
+RATES = ("win_rate", "evaluation_win_rate", "accuracy", "move_accuracy", "parse_rate")  # shown in percent
+GAINS = ("return", "expected_value")  # shown with a sign
 
 
 class RunLog:
@@ -32,8 +45,7 @@ class RunLog:
         trackers: names from `ludora.runs.trackers.TRACKERS`.
         updates: steps at most, for the bar.
         minutes: of training at most, for the bar; 0 for no bound.
-        shown: the metrics shown beside the bar, each as it was last seen.
-        unit: what a step is called.
+        shown: the metrics on the terminal with their names there, each as it was last seen.
         console: where to write; stderr by default. Rich leaves colours out where `NO_COLOR` is set.
 
     Raises:
@@ -47,11 +59,10 @@ class RunLog:
         *,
         updates: int = 0,
         minutes: float = 0.0,
-        shown: Sequence[str] = SHOWN,
-        unit: str = "update",
+        shown: Mapping[str, str] = SHOWN,
         console: Console | None = None,
     ) -> None:
-        self.run, self.updates, self.minutes, self.shown, self.unit = run, updates, minutes, shown, unit
+        self.run, self.updates, self.minutes, self.shown = run, updates, minutes, shown
         self.console = console or Console(stderr=True, highlight=False)
         self._trackers = _start(trackers, run)
         self._bar: Progress | None = None
@@ -105,14 +116,15 @@ class RunLog:
         self._first = self._first or (step, time.monotonic())
         done, left = self._progress(step, values)
         self._latest |= {key: values[key] for key in self.shown if key in values}
-        figures = "  ".join(f"{key} {_figure(self._latest[key])}" for key in self.shown if key in self._latest)
+        told = [f"{self.shown[key]} {_figure(key, self._latest[key])}" for key in self.shown if key in self._latest]
         if not self.console.is_terminal:
             total = f"/{self.updates}" if self.updates and not self.minutes else ""
-            self.say("  ".join(filter(None, (f"{self.unit} {step}{total}", figures, left))))
+            self.say(" | ".join(filter(None, (f"Step {step}{total}", *told, left))))
             return
+        figures = " | ".join(told)
         if self._bar is None:
             self._bar = Progress(
-                TextColumn(f"{self.unit} {{task.fields[step]}}"),
+                TextColumn("Step {task.fields[step]}"),
                 BarColumn(),
                 TextColumn("{task.fields[figures]}"),
                 TimeElapsedColumn(),
@@ -155,8 +167,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _figure(value: float) -> str:
-    return f"{value:+.3f}" if abs(value) >= 0.0995 else f"{value:+.4f}"
+def _figure(name: str, value: float) -> str:
+    if name in RATES:
+        return f"{100 * value:.1f} %"
+    if name == "stage":
+        return str(int(value))
+    if name in GAINS:
+        return f"{value:+.3f}"
+    return f"{value:.3f}" if abs(value) >= 0.0995 else f"{value:.4f}"
 
 
 def _start(names: Sequence[str], run: Run) -> list[tracking.Tracker]:
