@@ -76,8 +76,7 @@ def train(
         started = time.monotonic()
         opponents.begin(at.update, learner)
 
-        games = _games(config, spec, opponents, player, at.update)
-        finished = collect(games, make_env, max_turns=config.max_turns or MAX_TURNS)
+        finished = _play(config, _games(config, spec, opponents, player, at.update))
         mine = _mine(finished, player)
         played = time.monotonic()
 
@@ -129,6 +128,10 @@ def _games(config: PPOConfig, spec: Spec, opponents: Opponents, player: Any, upd
         sitting = [player if seat == i % seats else opponent for seat in range(seats)]
         games.append(Game(Task(spec, seed, i % seats, (opponent.name,) * (seats - 1)), sitting))
     return games
+
+
+def _play(config: PPOConfig, games: Sequence[Game]) -> list[Finished]:
+    return collect(games, make_env, max_turns=config.max_turns or MAX_TURNS)
 
 
 def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]:
