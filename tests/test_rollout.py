@@ -348,3 +348,38 @@ def test_trajectories_name_their_task_seat_and_player() -> None:
 
 def test_no_games() -> None:
     assert collect([], make) == []
+
+
+def test_few_blocking_games_are_in_flight_at_once() -> None:
+    """Each may hold a machine of its own, so not all of a thousand are started."""
+    most = 0
+
+    def watched(task: Task) -> Counter:
+        nonlocal most
+        env = make(task)
+        most = max(most, Counter.open)
+        return env
+
+    player = RandomPlayer()
+    slow = [game([player, player], "slow", seed) for seed in range(20)]
+    assert len(list(play(slow, watched, machines=5))) == 20
+    assert most == 5
+
+
+def test_what_breaks_once_is_played_anew_in_its_place() -> None:
+    """The same task, seats and streams: only the environment is another."""
+    tries: dict[int, int] = {}
+
+    def flaky(task: Task) -> Counter:
+        tries[task.seed] = tries.get(task.seed, 0) + 1
+        if task.seed == 1 and tries[1] == 1:
+            return Fragile(Task(Spec("fragile", params=(("at", 2), ("part", "apply"))), 1))
+        return Counter(task)
+
+    player = RandomPlayer()
+    whole = collect([game([player, player], seed=seed) for seed in range(3)], Counter)
+    found = collect([game([player, player], seed=seed) for seed in range(3)], flaky)
+    assert [f.retried for f in found] == [False, True, False] and tries == {0: 1, 1: 2, 2: 1}
+    assert [[s.move for t in f.trajectories for s in t.steps] for f in found] == [
+        [s.move for t in f.trajectories for s in t.steps] for f in whole
+    ]

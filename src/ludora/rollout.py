@@ -6,6 +6,7 @@ generates in batches and self-play is one batch for both seats. Knows nothing of
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -29,15 +30,16 @@ class Game:
 
 @dataclass(slots=True)
 class Finished:
-    """All trajectories of one game, in seat order; none if its environment broke (`error` says how).
+    """All trajectories of one game, in seat order; none if its environment broke twice (`error` says how).
 
-    `number` is the game's place among those given.
+    `number` is the game's place among those given; `retried`: its environment broke once, and it was played anew.
     """
 
     game: Game
     trajectories: tuple[Trajectory, ...] = ()
     error: str = ""
     number: int = 0
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class _Running:
     number: int
     game: Game
     env: Env
+    retried: bool = False
     seats: list[_Seat] = field(default_factory=list)
     turns: tuple[Turn, ...] = ()
     moves: dict[int, Move] | None = None
@@ -128,7 +131,7 @@ class _Running:
         except EnvBroken as error:
             trajectories, self.error = (), _why(error)
         self.env.close()
-        return Finished(self.game, trajectories, self.error, self.number)
+        return Finished(self.game, trajectories, self.error, self.number, self.retried)
 
     def _trajectories(self) -> tuple[Trajectory, ...]:
         n = len(self.seats)
@@ -164,8 +167,9 @@ def play(
     max_turns: int = MAX_TURNS,
     max_tokens: int = 0,
     threads: int = 8,
+    machines: int = 64,
 ) -> Iterator[Finished]:
-    """Play games, at most `slots` at a time, and yield each as it ends.
+    """Play games, at most `slots` at a time, and yield each as it ends; one whose environment breaks, anew once.
 
     Args:
         games: drawn lazily, so an endless stream is fine.
@@ -174,19 +178,25 @@ def play(
         max_turns: a seat that has moved this often ends the game as truncated.
         max_tokens: and so does one that has read and written this many tokens; 0: no bound.
         threads: for environments whose `apply` blocks; the other games go on meanwhile.
+        machines: games in flight where environments block: each may hold one.
     """
-    source, limits = enumerate(games), Limits(max_turns, max_tokens)
+    source, limits = ((number, game, False) for number, game in enumerate(games)), Limits(max_turns, max_tokens)
+    again: deque[tuple[int, Game, bool]] = deque()  # those that broke once
     running: list[_Running] = []
     pool = ThreadPoolExecutor(threads)  # starts no thread until an environment blocks
     try:
         while True:
-            while len(running) < slots and (item := next(source, None)):
-                number, game = item
+            while len(running) < slots and (item := again.popleft() if again else next(source, None)):
+                number, game, retried = item
                 try:
-                    running.append(_Running(number, game, make_env(game.task)))
+                    running.append(_Running(number, game, make_env(game.task), retried))
                 except EnvBroken as error:
-                    yield Finished(game, (), _why(error), number)
+                    if retried:
+                        yield Finished(game, (), _why(error), number, retried)
+                    else:
+                        again.append((number, game, True))
                 else:
+                    slots = min(slots, machines) if running[-1].env.blocking else slots
                     running[-1].start(limits)
             if not running:
                 return
@@ -199,7 +209,11 @@ def play(
                 wait([r.pending for r in running if r.pending], return_when=FIRST_COMPLETED)
             for r in running:
                 r.guard(r.settle, limits)
-            yield from (r.finish() for r in running if r.ended)
+            for done in [r.finish() for r in running if r.ended]:
+                if done.error and not done.retried:
+                    again.append((done.number, done.game, True))
+                else:
+                    yield done
             running = [r for r in running if not r.ended]
     finally:
         pool.shutdown(cancel_futures=True)  # nothing is closed under a thread that still works on it

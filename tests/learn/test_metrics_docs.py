@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tests.envs.shell.rig import ScriptedSandbox, use
 from tests.learn import toy
 
 from ludora.learn import sft
@@ -32,6 +34,14 @@ WAYS: tuple[dict[str, Any], ...] = (
         "evaluate_games": 2,
         "updates": 1,
     },
+    {
+        "task": "shell(act=line, rounds=1)",
+        "act": "say",
+        "max_new_tokens": 2,
+        "games_per_update": 4,
+        "updates": 1,
+        "evaluate_games": 1,
+    },
 )
 
 
@@ -50,10 +60,14 @@ def documented(part: int) -> set[str]:
 
 def as_documented(name: str) -> str:
     """`return/random/seat0` as the page writes it."""
+    name = re.sub(r"/(skill|level)/\w+$", r"/\1/NAME", re.sub(r"^share/\w+$", "share/STATUS", name))
     return re.sub(r"/.+/seat\d+$", "/OPPONENT/seatN", name)
 
 
-def test_the_page_names_exactly_the_metrics_that_are_logged(train: Callable[..., Any]) -> None:
+def test_the_page_names_exactly_the_metrics_that_are_logged(
+    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, *[ScriptedSandbox() for _ in range(40)])
     logged = {as_documented(name) for way in WAYS for row in train(**way).rows for name in row}
     assert logged - documented(0) == set()  # logged, and nobody says what it is
     assert documented(0) - logged == set()  # promised, and never logged

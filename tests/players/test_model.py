@@ -337,6 +337,18 @@ def test_a_history_is_the_whole_chat_and_costs_only_what_is_new() -> None:
     assert player.act([]) == []
 
 
+def test_a_turn_that_shows_the_whole_talk_adds_only_what_is_new() -> None:
+    """As a shell does: the same prompts with a history and without, and with it nothing is read twice."""
+    told = [Message("system", "rules"), Message("user", "one")]
+    made, keeping = speaker(["ls", "pwd"], history=True)
+    _, fresh = speaker(["ls", "pwd"])
+    for number, output in enumerate(("bin", "/")):
+        open_turn = replace(turn("", number=number, game=3), messages=tuple(told), legal=None)
+        moves = [player.act([open_turn])[0] for player in (keeping, fresh)]
+        assert moves[0].prompt == moves[1].prompt == made.chat.opening(told) and moves[0].text == moves[1].text
+        told += [Message("assistant", moves[0].text), Message("user", output)]
+
+
 def test_games_and_seats_do_not_hear_each_other_and_a_new_game_starts_afresh() -> None:
     made, player = speaker([" A"] * 8, history=True)
     turns = [turn(f"g{g} s{s}", game=g, seat=s) for g in range(2) for s in range(2)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ludora.cli.common import Shown, prints, table
+from ludora.cli.common import Shown, prints, say, table
 
 if TYPE_CHECKING:
     from ludora.envs.check import Finding
@@ -19,13 +19,20 @@ def check(
     tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="TASKs to check.")],
     games: Annotated[int, typer.Option(min=1, help="Games to play of each.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the first game.")] = 0,
+    player: Annotated[str, typer.Option(help="PLAYER of all seats; left out: random, reference in a shell.")] = "",
 ) -> Shown:
-    """Play random games and test what every environment promises. Exit code 1 if a promise is broken."""
-    from ludora.envs.build import task_spec
+    """Play games and test what every environment promises. Exit code 1 if a promise is broken."""
+    from ludora.envs.build import able_player, task_spec
     from ludora.envs.check import check_env
+    from ludora.players.build import build_player
+    from ludora.settings import ModelSettings
 
     specs = [task_spec(task) for task in tasks]  # a wrong one is told before any is played
-    found = [(str(spec), check_env(spec, games=games, seed=seed)) for spec in specs]
+    players = [build_player(player or able_player(spec), ModelSettings(), say) for spec in specs]
+    found = [
+        (str(spec), check_env(spec, games=games, seed=seed, player=playing))
+        for spec, playing in zip(specs, players, strict=True)
+    ]
     results = [_result(spec, findings, games) for spec, findings in found]
     passed = all(result["passed"] for result in results)
     code = 0 if passed else 1

@@ -49,6 +49,27 @@ def snake(
     return Shown(data, table(f"{out}: {task}, {player.name}", ("", *found), rows))
 
 
+@app.command("shell")
+@prints
+def shell(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="File to write.")],
+    task: Annotated[
+        str, typer.Option(help="TASK of the shell: shell(level=1), shell(path=entries.json) ...")
+    ] = "shell",
+    games: Annotated[int, typer.Option(help="Tasks to solve.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of the tasks that are drawn.")] = 0,
+) -> Shown:
+    """Carry out reference solutions of shell tasks in a sandbox, and write those judged correct as chats."""
+    from dataclasses import asdict
+
+    from ludora.data.shell import generate
+
+    with _progress(games) as step:
+        found = asdict(generate(Path(out), task, games=games, seed=seed, progress=step))
+    rows = [(key, _shown(value)) for key, value in found.items()]
+    return Shown({"out": out, "task": task, "seed": seed, **found}, table(f"{out}: {task}", ("", ""), rows))
+
+
 @app.command("check")
 @prints
 def check(file: File) -> Shown:

@@ -22,12 +22,16 @@ _OPTIONAL = {
     "tensorboard": "pip install 'ludora[tensorboard]'",
     "wandb": "pip install 'ludora[wandb]'",
     "trackio": "pip install 'ludora[trackio]'",
+    "fastapi": "ludora serve: pip install 'ludora[serve]'",
+    "openenv": "ludora serve --openenv, and openenv(...) as a task: pip install 'ludora[serve]'",
 }
 
 
 @prints
 def doctor() -> Shown:
-    """Print versions, processor, speed of multiplication, disk space, and which optional packages there are."""
+    """Print versions, processor, speed of multiplication, disk space, which optional packages there are, and what the
+    sandbox of shell tasks needs.
+    """
     missing = [name for name in _NEEDED if not _version(name)]
     found: dict[str, Any] = {
         "ludora": __version__,
@@ -40,17 +44,31 @@ def doctor() -> Shown:
     }
     if "torch" not in missing and "transformers" not in missing:
         found |= _machine()
+    sandbox, engines = _sandbox()
+    found["sandbox"] = {"ready": not any(check["fix"] for check in sandbox), "checks": sandbox, "engines": engines}
     rows = [(key, str(value)) for key, value in found.items() if not isinstance(value, dict) and key != "missing"]
     rows += [(name, text or "MISSING: pip install ludora") for name, text in found["packages"].items()]
     rows += [(name, text or f"not there ({_OPTIONAL[name]})") for name, text in found["optional"].items()]
+    for check in (*sandbox, *engines):
+        said = check["found"] if not check["fix"] else f"{check['found']} ({check['fix']})"
+        rows.append((f"sandbox: {check['name']}", said))
     return Shown(found, table("", ("", "found"), rows), exit_code=1 if missing else 0)
+
+
+def _sandbox() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """What the embedded sandbox needs, and the container engines that may stand in for it."""
+    from dataclasses import asdict
+
+    from ludora.envs.sandbox.checks import checks, engines
+
+    return [asdict(check) for check in checks()], [asdict(check) for check in engines()]
 
 
 def _machine() -> dict[str, Any]:
     import torch
 
-    from ludora.models.builtin import cache_dir
     from ludora.models.machine import measure_dtypes, pick_device, set_threads
+    from ludora.places import cache_dir
 
     device = pick_device()
     threads, reason = set_threads("auto")

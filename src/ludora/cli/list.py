@@ -22,11 +22,10 @@ def games(
     ] = False,
 ) -> Shown:
     """Games with their task ids and what is known about them, and Ludora's own; --all for every other game."""
-    from ludora.envs.build import make_env, own_games
+    from ludora.envs.build import own_games
     from ludora.envs.catalogue import BLOCK, CATALOGUE
     from ludora.envs.figures import figures, kind
     from ludora.envs.openspiel_games import game_types
-    from ludora.types import Spec, Task
 
     kinds, known = game_types(), figures()
     numbers = {entry.name: i for i, entry in enumerate(CATALOGUE)}
@@ -48,9 +47,8 @@ def games(
             row |= {"turns": f.turns, "prompt_tokens": f.tokens, "prompt_tokens_max": f.tokens_max}
             row |= {"options_max": f.legal_max, "exact": f.exact, "search": list(f.search)}
         found.append(row)
-    for name, (text, what) in own_games().items():
+    for name, (text, what, seats) in own_games().items():
         row = {"index": None, "name": name, "first_task_id": None, "long_name": text}
-        seats = make_env(Task(Spec(name))).num_seats
         found.append({**row, "players": str(seats), "kind": what, "dynamics": "sequential"})
     return Shown({"games": found}, lambda console: _show_games(found, console))
 

@@ -10,7 +10,22 @@ from typing import Annotated, Any
 import typer
 
 from ludora import __version__
-from ludora.cli import check_env, config, data, demo, doctor, evaluate, merge, play, push, report, runs, train
+from ludora.cli import (
+    check_env,
+    config,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    merge,
+    play,
+    push,
+    report,
+    runs,
+    serve,
+    shell,
+    train,
+)
 from ludora.cli import list as list_
 from ludora.errors import LudoraError
 
@@ -34,8 +49,10 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(list_.app, name="list")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(shell.app, name="shell")
 app.command("merge")(merge.merge)
 app.command("push")(push.push)
+app.command("serve")(serve.serve)
 app.command("check-env")(check_env.check)
 app.command("doctor")(doctor.doctor)
 

@@ -11,11 +11,19 @@ from ludora.errors import InputError
 from ludora.grammar import parse
 from ludora.types import Spec, Task
 
-# name -> (module, class, what it is, of what kind as in `figures.kind`). Imported only when asked for, so that no
-# third party is loaded for another's sake. The module also has `canonical(spec)`, which checks a spec's options and
-# writes equal ones alike.
-_ENVIRONMENTS: dict[str, tuple[str, str, str, str]] = {
-    "snake": ("ludora.envs.snake", "SnakeEnv", "Snake on an n x n board", "chance, alone"),
+# name -> (module, class, what it is, of what kind as in `figures.kind`, a PLAYER that can play it). Imported only when
+# asked for, so that no third party is loaded for another's sake. The module also has `canonical(spec)`, which checks a
+# spec's options and writes equal ones alike.
+_ENVIRONMENTS: dict[str, tuple[str, str, str, str, str]] = {
+    "snake": ("ludora.envs.snake", "SnakeEnv", "Snake on an n x n board", "chance, alone", "random"),
+    "shell": (
+        "ludora.envs.shell.env",
+        "ShellEnv",
+        "tasks in a real shell, in a sandbox",
+        "free text, alone",
+        "reference",
+    ),
+    "openenv": ("ludora.envs.remote", "RemoteEnv", "an OpenEnv server, by its address", "text, alone", "random"),
 }
 _DEFAULT = ("ludora.envs.openspiel", "OpenSpielEnv")
 
@@ -30,9 +38,17 @@ def make_env(task: Task) -> Env:
     return cast(Env, getattr(import_module(module), name)(task))
 
 
-def own_games() -> dict[str, tuple[str, str]]:
-    """The environments that are not OpenSpiel's: what each is, and of what kind."""
-    return {name: (text, kind) for name, (_, _, text, kind) in _ENVIRONMENTS.items()}
+def own_games() -> dict[str, tuple[str, str, int]]:
+    """The environments that are not OpenSpiel's: what each is, of what kind, and how many seats it has."""
+    return {
+        name: (text, kind, getattr(import_module(module), class_name).num_seats)
+        for name, (module, class_name, text, kind, _) in _ENVIRONMENTS.items()
+    }
+
+
+def able_player(spec: Spec) -> str:
+    """A PLAYER without a model that can play a game."""
+    return _ENVIRONMENTS[spec.name][4] if spec.name in _ENVIRONMENTS else "random"
 
 
 def task_spec(text: str) -> Spec:

@@ -18,7 +18,7 @@ class Comparison:
     `difference` is the mean of player - baseline, `p_value` its sign-flip test. Both treat one deal, played
     from every seat, as one independent observation: its games share their cards. `improvements` and
     `regressions` count single games with a higher or lower one; `p_value_wins` is McNemar's exact test on
-    the games that only one of the two won.
+    the games that only one of the two won. In `same_moves` of the games both made the very same moves.
     """
 
     player: str
@@ -36,6 +36,7 @@ class Comparison:
     wins_only_baseline: int
     p_value_wins: float
     of: str = "return"
+    same_moves: int = 0
 
     @property
     def sentence(self) -> str:
@@ -101,7 +102,12 @@ def compare(
         wins_only_baseline=only_baseline,
         p_value_wins=mcnemar(only_player, only_baseline),
         of=fact or "return",
+        same_moves=sum(_moves(ours[key]) == _moves(theirs[key]) for key in shared),
     )
+
+
+def _moves(trajectory: Trajectory) -> list[str]:
+    return [step.move.text for step in trajectory.steps]
 
 
 def _value(trajectory: Trajectory, fact: str) -> float:

@@ -16,6 +16,7 @@ from ludora.envs.openspiel_tree import compile_tree
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
 from ludora.evals.compare import compare
+from ludora.evals.groups import NAMES, groups
 from ludora.evals.meter import Meter
 from ludora.evals.record import BEST, Evaluation, Row, SeatResult
 from ludora.evals.stats import mean_interval, wilson
@@ -27,7 +28,8 @@ from ludora.types import Outcome, Spec, Stop, Task, Trajectory
 
 MOST_GAMES = 10_000_000  # they are held in memory
 JUDGED_BY = {"snake": "apples"}  # the fact that tells how good a game was, where its shaped reward does not
-UNITS = {"leduc_poker": "chips per hand", "kuhn_poker": "chips per hand", "universal_poker": "chips per hand"}
+_CHIPS = "chips per hand"
+UNITS = {"leduc_poker": _CHIPS, "kuhn_poker": _CHIPS, "universal_poker": _CHIPS, "shell": "reward per task"}
 
 
 def evaluate(
@@ -204,6 +206,7 @@ def _measure(name: str, finished: Sequence[Finished], meter: Meter) -> Row:
         answers=answers,
         invalid_rate=unread / answers if answers else None,
         by_seat=tuple(_seat(seat, own) for seat in sorted({t.seat for t in own})),
+        by_group=groups(own),
         facts={key: mean_interval(_facts(own, key)) for key in _keys(own, float)},
         words={key: dict(Counter(str(t.info[key]) for t in own if key in t.info)) for key in _keys(own, str)},
         cost=meter.cost(moves),
@@ -213,7 +216,9 @@ def _measure(name: str, finished: Sequence[Finished], meter: Meter) -> Row:
 def _keys(own: Sequence[Trajectory], kind: type) -> list[str]:
     """What the environment told of its games, in its order: numbers (float) or words (str)."""
     told = {key: isinstance(value, str) for t in own for key, value in t.info.items()}
-    return [key for key, is_word in told.items() if is_word == (kind is str)]
+    return [
+        key for key, is_word in told.items() if is_word == (kind is str) and not (key in NAMES and "skills" in told)
+    ]
 
 
 def _facts(own: Sequence[Trajectory], key: str) -> list[float]:

@@ -10,9 +10,22 @@ from string import Template
 from ludora import __version__
 from ludora.evals.frames import stepper, strip
 from ludora.evals.plots import Point, Reference, Series, chart, minus
+from ludora.evals.record import Evaluation
 from ludora.evals.replay import Decision, ReplayedGame, facts
 from ludora.evals.story import Headline, Story, flat
-from ludora.evals.tables import NONE, by_task, heading, judged_by, measures, percent, title, verdicts
+from ludora.evals.tables import (
+    GROUPS,
+    NONE,
+    Measure,
+    by_task,
+    group_measures,
+    heading,
+    judged_by,
+    measures,
+    percent,
+    title,
+    verdicts,
+)
 
 SHOWN = 8  # legal actions with a bar of their own; games with hundreds would drown the page
 WIDE, NARROW, SMALL = (920, 330), (340, 250), (270, 180)
@@ -176,6 +189,25 @@ def _table(story: Story) -> str:
     evaluation = story.evaluation
     if evaluation is None:
         return ""  # the headline section has said so
+    note = "Small figures: 95 % intervals. Everyone met the same deals in the same seats." if evaluation.games else ""
+    folded = [
+        f"<details><summary>{escape(name)}</summary>{_results(evaluation, lines)}</details>"
+        for kind, name in GROUPS.items()
+        if (lines := group_measures(evaluation, kind))
+    ]
+    return _section(
+        "Before and after",
+        f'<p class="hint">{escape(title(evaluation))}. {note}</p>',
+        _results(evaluation, measures(evaluation)),
+        '<div style="margin-top:1rem">',
+        *(f"<p>{escape(sentence)}</p>" for sentence in verdicts(evaluation)),
+        "</div>",
+        *folded,
+    )
+
+
+def _results(evaluation: Evaluation, lines: Sequence[Measure]) -> str:
+    """The players side by side, one line per measure."""
     player = evaluation.rows[0].player
     kinds = [' class="player"' if row.player == player else "" for row in evaluation.side_by_side]
     head = "".join(
@@ -183,19 +215,13 @@ def _table(story: Story) -> str:
         for kind, row in zip(kinds, evaluation.side_by_side, strict=True)
     )
     body = []
-    for line in measures(evaluation):
+    for line in lines:
         kind = "main" if line.main else "part" if line.label.startswith(" ") else ""
         cells = "".join(f"<td{k}>{_cell(cell)}</td>" for k, cell in zip(kinds, line.cells, strict=True))
         body.append(f'<tr class="{kind}"><th scope="row">{escape(line.label.strip())}</th>{cells}</tr>')
-    note = "Small figures: 95 % intervals. Everyone met the same deals in the same seats." if evaluation.games else ""
-    return _section(
-        "Before and after",
-        f'<p class="hint">{escape(title(evaluation))}. {note}</p>',
-        f'<div class="scroll card"><table class="results"><thead><tr><th></th>{head}</tr></thead>',
-        f"<tbody>{''.join(body)}</tbody></table></div>",
-        '<div style="margin-top:1rem">',
-        *(f"<p>{escape(sentence)}</p>" for sentence in verdicts(evaluation)),
-        "</div>",
+    return (
+        f'<div class="scroll card"><table class="results"><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ludora.errors import InputError
 from ludora.evals.compare import Comparison
+from ludora.evals.groups import Group
 from ludora.evals.stats import Interval
 
 VERSION = 2
@@ -46,7 +47,8 @@ class Row:
     unreadable ones among all `answers` sampled. `expected_value` and `win_probability` (means over seats), `nash_conv`
     and `exploitability` (nash_conv / 2, in zero-sum games) are exact; values are in the game's own unit.
     `facts` are means over games of what the environment measures (apples, steps) with t intervals, `words` count
-    what it says (end reasons). Two rows are equal whatever they cost.
+    what it says (end reasons). `by_group` is there where the games are of kinds: in a shell, the skills that a task
+    takes, its level and template, how it ended. Two rows are equal whatever they cost.
     """
 
     player: str
@@ -72,6 +74,7 @@ class Row:
     nash_conv: float | None = None
     exploitability: float | None = None
     by_seat: tuple[SeatResult, ...] = ()
+    by_group: tuple[Group, ...] = ()
     facts: Mapping[str, Interval] = field(default_factory=dict)
     words: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost, compare=False)
@@ -141,6 +144,7 @@ class Evaluation:
 def _row(data: Mapping[str, Any]) -> Row:
     parts = {
         "by_seat": tuple(SeatResult(**_numbers(seat)) for seat in data["by_seat"]),
+        "by_group": tuple(Group(**_numbers(group)) for group in data.get("by_group", ())),
         "facts": {name: Interval(**_numbers(values)) for name, values in data["facts"].items()},
         "words": {name: _numbers(counts) for name, counts in data["words"].items()},
         "cost": Cost(**_numbers(data["cost"])),
@@ -151,6 +155,6 @@ def _row(data: Mapping[str, Any]) -> Row:
 def _numbers(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a row as they are, once it is sure that what should be a number or null is one."""
     for name, value in fields.items():
-        if name not in ("player", "baseline", "of") and not isinstance(value, int | float | None):
+        if name not in ("player", "baseline", "of", "kind", "name") and not isinstance(value, int | float | None):
             raise TypeError(f"{name} is {value!r}, not a number")
     return dict(fields)

@@ -114,7 +114,10 @@ class _Recorder:
         for turn, move, p, q in zip(turns, moves, now, before, strict=True):
             picture = turn.state.picture() if isinstance(turn.state, Pictured) else ""
             decision = Decision(turn.seat, self.name, _seen(turn), turn.legal or (), move.text, p, q, picture)
-            self.log.setdefault(turn.game, []).append(decision)
+            known = self.log.setdefault(turn.game, [])
+            if any(d.seat == turn.seat for d in known[turn.number :]) and not turn.number:
+                known.clear()  # its environment broke, and the game is played anew
+            known.append(decision)
         return moves
 
 

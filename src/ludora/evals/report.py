@@ -8,7 +8,7 @@ from pathlib import Path
 from ludora.evals.page import page
 from ludora.evals.replay import as_text
 from ludora.evals.story import Story, flat, read_story
-from ludora.evals.tables import NONE, by_task, heading, judged_by, measures, title, verdicts
+from ludora.evals.tables import GROUPS, NONE, by_task, group_measures, heading, judged_by, measures, title, verdicts
 from ludora.runs.files import replace_file
 
 # metrics of the Markdown report, where a run has them, and how many lines of them
@@ -59,6 +59,9 @@ def _evaluation(story: Story) -> list[str]:
     head = ("", *(heading(row.player) for row in e.side_by_side))
     rows = [(line.label.strip(), *line.cells) for line in measures(e)]
     parts = ["## Before and after", f"{_inline(title(e))}.", _table(head, rows), *map(_inline, verdicts(e))]
+    for kind, name in GROUPS.items():
+        if lines := group_measures(e, kind):
+            parts += [f"### {name}", _table(head, [(line.label, *line.cells) for line in lines])]
     all_head, all_rows = by_task(e)
     if all_rows:
         parts += ["## Task by task", f"{judged_by(e).capitalize()}.", _table(all_head, all_rows)]

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ludora.evals.groups import Group
 from ludora.evals.record import BEST, Evaluation, Row
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# kinds of groups that have a table, and what it is called
+GROUPS = {"skill": "By skill", "level": "By level"}
 NONE = "\N{EN DASH}"  # shown where nothing was measured
 CLOSE_TO_NASH = 0.05  # in the game's unit; below this no warning is due
 
@@ -84,6 +87,18 @@ def measures(evaluation: Evaluation) -> list[Measure]:
     return found
 
 
+def group_measures(evaluation: Evaluation, kind: str) -> list[Measure]:
+    """One line per group of a kind (skill, level, status), with the games won of those in it."""
+    rows = evaluation.side_by_side
+    known = [{group.name: group for group in row.by_group if group.kind == kind} for row in rows]
+    names = sorted({name for groups in known for name in groups})
+    return [Measure(name, tuple(_won(groups.get(name)) for groups in known)) for name in names]
+
+
+def _won(group: Group | None) -> str:
+    return NONE if group is None else f"{group.wins} of {group.games} ({100 * group.win_rate:.0f} %)"
+
+
 def by_task(evaluation: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of a table of all players on all tasks, by the figure that a game is judged by; empty for one."""
     if not evaluation.further:
@@ -153,6 +168,11 @@ def verdicts(evaluation: Evaluation) -> list[str]:
             f"win {first.exploitability:.2f} {evaluation.unit} from it; from a Nash player nobody wins anything."
         )
     said += [f"{player}: sees hidden cards, which nobody at the table does." for player in evaluation.sees_hidden]
+    said += [
+        f"{c.player} and {c.baseline} gave the same answers in {c.same_moves} of {c.games} games."
+        for c in evaluation.comparisons
+        if "merged(" in c.player + c.baseline
+    ]
     if any(row.broken for row in evaluation.rows):
         said.append("Games whose environment broke were left out; they count for nobody.")
     return said
@@ -168,24 +188,31 @@ def title(evaluation: Evaluation) -> str:
 def show(evaluation: Evaluation, console: Console) -> None:
     """Print the players side by side and what the figures mean, task by task, and last all tasks side by side."""
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=escape(title(evaluation)), title_justify="left")
-    table.add_column("")
-    for row in evaluation.side_by_side:
-        table.add_column(escape(heading(row.player)), justify="right", overflow="fold")
-    for line in measures(evaluation):
-        table.add_row(line.label, *line.cells, style="bold" if line.main else None)
-    console.print(table)
+    head = ["", *(heading(row.player) for row in evaluation.side_by_side)]
+    _print(title(evaluation), head, measures(evaluation), console)
+    for kind, name in GROUPS.items():
+        if lines := group_measures(evaluation, kind):
+            _print(f"{name}: tasks done", head, lines, console)
     if evaluation.games:
         console.print("In brackets: 95 % intervals. All players met the same deals in the same seats.", style="dim")
     for sentence in verdicts(evaluation):
         console.print(escape(sentence))
     for other in evaluation.further:
         show(other, console)
-    head, rows = by_task(evaluation)
+    all_head, rows = by_task(evaluation)
     if rows:
-        table = Table(*map(escape, head), title=escape(judged_by(evaluation)), title_justify="left")
-        for cells in rows:
-            table.add_row(*map(escape, cells))
-        console.print(table)
+        _print(judged_by(evaluation), all_head, [Measure(name, tuple(cells)) for name, *cells in rows], console)
+
+
+def _print(name: str, head: Sequence[str], lines: Sequence[Measure], console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(name), title_justify="left")
+    table.add_column(escape(head[0]))
+    for column in head[1:]:
+        table.add_column(escape(column), justify="right", overflow="fold")
+    for line in lines:
+        table.add_row(escape(line.label), *map(escape, line.cells), style="bold" if line.main else None)
+    console.print(table)

@@ -24,7 +24,7 @@ from ludora.errors import InputError
 from ludora.models.chat import Tokens, parse_action
 from ludora.models.policy import Text
 from ludora.models.rows import Row
-from ludora.players.model import STEM, ModelPlayer, ask, labels_of
+from ludora.players.model import STEM, ModelPlayer, ask, labels_of, news
 from ludora.rng import generator
 from ludora.settings import SFTConfig, listed
 from ludora.types import Message, Turn
@@ -188,8 +188,7 @@ class _Teacher:
             messages = ask(turn.messages, turn.legal, self.config.labels, self.config.reasoning)
             stem = self.player.stem(turn)
             if number:
-                users = tuple(m for m in messages if m.role != "system")
-                heard = self.chat.following(users, stem, plain=not self.config.reasoning)
+                heard = self.chat.following(news(messages), stem, plain=not self.config.reasoning)
             else:
                 heard = self.chat.opening(messages, stem)
             rounds.append((heard, self._answer(expert)))

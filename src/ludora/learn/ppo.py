@@ -6,11 +6,12 @@ the learner's tensors and a handful of numbers give every later bit.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from ludora.data.trajectories import to_line
 from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
+from ludora.evals.groups import group_metrics, training_stats
 from ludora.evals.progress import Measure
 from ludora.learn import maths
 from ludora.learn.conclude import check_ending, conclude, started_from
@@ -51,6 +53,14 @@ class Progress:
     stale: int = 0  # evaluations since the best
     games: int = 0
     decisions: int = 0
+    stats: dict[str, Any] = field(default_factory=dict)  # `training_stats.json` of the last update, in a shell
+
+    def take(self, finished: Sequence[Finished], mine: Sequence[Trajectory], decisions: Sequence[Decision]) -> None:
+        """Count one more update."""
+        self.update += 1
+        self.games += len(finished)
+        self.decisions += len(decisions)
+        self.stats = training_stats(self.update, mine)
 
 
 def train(
@@ -99,10 +109,8 @@ def train(
             metrics |= learner.improve(decisions, at.update, metrics["learning_rate"])
 
         ended = time.monotonic()
-        at.update += 1
+        at.take(finished, mine, decisions)
         at.seconds = run.clock(at.update, at.seconds + ended - started)  # what is repeated takes as long as at first
-        at.games += len(finished)
-        at.decisions += len(decisions)
         metrics |= _speed_metrics(studio, decisions, played - started, ended - played, at)
         if config.evaluate_every and (at.update % config.evaluate_every == 0 or _over(config, at)):
             metrics |= _evaluate(measure, at, log)
@@ -185,6 +193,7 @@ def _rollout_metrics(
         "loss_rate": (counts[Outcome.LOST] + counts[Outcome.FORFEITED]) / n,
         "truncated_rate": counts[Outcome.TRUNCATED] / n,
         "broken_games": float(sum(bool(f.error) for f in finished)),
+        "retried_games": float(sum(f.retried for f in finished)),
         "invalid_rate": sum(step.move.stop == "invalid" for step in steps) / max(1, len(steps)),
         "attempts": sum(step.move.attempts for step in steps) / max(1, len(steps)),
         "turns": len(steps) / n,
@@ -197,7 +206,7 @@ def _rollout_metrics(
     for name, group in groups.items():
         metrics[f"return/{name}"] = math.fsum(t.total for t in group) / len(group)
         metrics[f"win_rate/{name}"] = sum(t.outcome is Outcome.WON for t in group) / len(group)
-    return metrics
+    return metrics | group_metrics(mine)
 
 
 def _speed_metrics(
@@ -280,7 +289,8 @@ def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> Non
     keys, caches = _kept(learner, opponents)
     tensors = learner.tensors() | opponents.tensors(learner) | {"caches": caches}
     state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state(), "caches": keys}
-    run.save_checkpoint(at.update, pack(tensors, state))
+    stats = {"training_stats.json": json.dumps(at.stats, indent=2).encode()} if at.stats else {}
+    run.save_checkpoint(at.update, pack(tensors, state) | stats)
     run.mark_best(at.best_update)
     run.prune(learner.config.keep)
 

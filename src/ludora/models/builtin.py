@@ -21,13 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from ludora.errors import InputError, MissingExtra
 from ludora.models.known import BUILTIN, gguf_file
-
-
-def cache_dir() -> Path:
-    """$LUDORA_CACHE, or $XDG_CACHE_HOME/ludora, or ~/.cache/ludora."""
-    if own := os.environ.get("LUDORA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ludora"
+from ludora.places import cache_dir
 
 
 @contextmanager

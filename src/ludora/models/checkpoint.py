@@ -19,9 +19,9 @@ def pack(tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) 
 
 
 def unpack(files: Mapping[str, bytes]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Inverse of `pack`: the tables of tensors, without those that were empty, and the rest."""
-    tensors = {name.removesuffix(TENSORS): unpack_tensors(data) for name, data in files.items() if name != STATE}
-    return tensors, json.loads(files[STATE])
+    """Inverse of `pack`: the tables of tensors that are not empty, and the rest; other files are skipped."""
+    tables = {name.removesuffix(TENSORS): data for name, data in files.items() if name.endswith(TENSORS)}
+    return {name: unpack_tensors(data) for name, data in tables.items()}, json.loads(files[STATE])
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
-from ludora.players import bots, human, search, snake
+from ludora.players import bots, human, search, shell, snake
 from ludora.players.base import Player
 from ludora.settings import ModelSettings
 from ludora.types import Spec
@@ -24,9 +24,11 @@ PLAYERS: Mapping[str, str] = {
     "nash": "near-Nash strategy by CFR+; small games only; (iterations=)",
     "epsilon": "a share of random moves, else another player: epsilon(0.2, mcts:weak)",
     **snake.PLAYERS,
+    **shell.PLAYERS,
     "human": "you, at the terminal",
     "base": "the base model without an adapter",
     "adapter": "the base model with an adapter: adapter(runs/NAME/adapter)",
+    "merged": "a model that an adapter was merged into, in place of the base: merged(FOLDER)",
     "self": "the learner itself; only as a training opponent",
     "snapshots": "earlier selves of the learner, snapshots(last=5); only as a training opponent",
 }
@@ -55,9 +57,12 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
     elif spec.name == "base":
         if spec != Spec("base"):
             raise InputError(f"{text!r}: base takes no options", "write base; --model chooses another model")
-    elif spec.name == "adapter":
+    elif spec.name in ("adapter", "merged"):
         if len(spec.args) != 1 or spec.params or spec.variant:
-            raise InputError(f"{text!r} needs the adapter's folder and nothing else", "adapter(runs/NAME/adapter)")
+            whose = "adapter's" if spec.name == "adapter" else "merged model's"
+            raise InputError(
+                f"{text!r} needs the {whose} folder and nothing else", f"{spec.name}(runs/NAME/{spec.name})"
+            )
     else:
         _scripted(spec)
     return spec
@@ -104,9 +109,27 @@ def fixed_player(text: str, studio: Studio, temperature: float = 0.0) -> Player:
     return _build(player_spec(text), partial(studio.fixed, temperature=temperature))
 
 
+def scripted_player(text: str) -> Player:
+    """The player a PLAYER string names, of those that need neither a model nor a person.
+
+    Raises:
+        InputError: as `player_spec`; or it needs one.
+    """
+
+    def refused(named: Spec) -> Player:
+        raise InputError(f"player {named} needs a model", "random, mcts and nash are players that need none")
+
+    inner = spec = player_spec(text)
+    while inner.name == "epsilon":
+        inner = player_spec(bots.epsilon_options(inner)[1])
+    if inner.name == "human":
+        raise InputError("player human needs a person at a terminal", "random, mcts and nash need none")
+    return _build(spec, refused)
+
+
 def _build(spec: Spec, fixed: Callable[[Spec], Player]) -> Player:
     """The player of a checked spec; `fixed` makes those with a model, alone or inside another's options."""
-    if spec.name in ("base", "adapter"):
+    if spec.name in ("base", "adapter", "merged"):
         return fixed(spec)
     if spec.name == "epsilon":
         share, inner = bots.epsilon_options(spec)
@@ -120,4 +143,6 @@ def _scripted(spec: Spec) -> Player:
         return bots.build(spec)
     if spec.name in snake.PLAYERS:
         return snake.build(spec)
+    if spec.name in shell.PLAYERS:
+        return shell.build(spec)
     return human.build(spec) if spec.name == "human" else search.build(spec)

@@ -171,8 +171,7 @@ class ModelPlayer:
         if talk is None:
             talk = Talk(self.chat.opening(messages, self.stem(turn)))
         else:
-            users = tuple(m for m in messages if m.role != "system")
-            talk.hear(self.chat.following(users, self.stem(turn), plain=not self.acting.reasoning))
+            talk.hear(self.chat.following(news(messages), self.stem(turn), plain=not self.acting.reasoning))
         if self.acting.history:
             self._talks.pop(key, None)
             self._talks[key] = talk  # at the end: what was used last is forgotten last
@@ -235,6 +234,15 @@ def ask(
     if reasoning:
         text += f"\nThink briefly, then end with '{STEM} ' and your option."
     return (*messages[:-1], Message(messages[-1].role, text))
+
+
+def news(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What a turn adds to a conversation that is kept: all but the rules, or what follows the answer before.
+
+    A task whose state is what was said (a shell) shows the whole conversation at every turn, a game only its state now.
+    """
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    return tuple(m for m in messages[answers[-1] + 1 if answers else 0 :] if m.role != "system")
 
 
 @lru_cache(maxsize=1 << 14)

@@ -73,7 +73,14 @@ class Studio:
         return self.pack.adapters.get(name) or load_adapter(self.pack, Path(path), name)
 
     def fixed(self, spec: Spec, temperature: float = 0.0) -> ModelPlayer:
-        """The player that a checked `base` or `adapter(FOLDER)` names; for the temperature see `player`."""
+        """The player that a checked `base`, `adapter(FOLDER)` or `merged(FOLDER)` (another base) names.
+
+        For the temperature see `player`.
+        """
+        if spec.name == "merged":
+            own = {name: getattr(self.settings, name) for name in ModelSettings.model_fields}
+            other = studio(ModelSettings(**own | {"model": str(spec.args[0])}), self.say)
+            return other.player(str(spec), None, temperature)
         return self.player(str(spec), self.load(str(spec.args[0])) if spec.args else None, temperature)
 
     def learner(self, config: TrainSettings) -> tuple[ModelPlayer, Adapter | None]:

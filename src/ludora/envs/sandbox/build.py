@@ -1,0 +1,43 @@
+"""From what the user asked for to a sandbox that runs."""
+
+from __future__ import annotations
+
+from ludora.envs.sandbox import containers, namespaces
+from ludora.envs.sandbox.base import Limits
+from ludora.envs.sandbox.checks import refuse
+from ludora.envs.sandbox.roots import Root, find_root
+from ludora.envs.sandbox.talk import Running
+from ludora.errors import EnvBroken, InputError, nearest
+
+BACKENDS = ("namespaces", *containers.ENGINES)
+DEFAULT = Limits()
+
+
+def open_sandbox(
+    limits: Limits = DEFAULT, *, backend: str = "namespaces", image: str = "", root: Root | None = None
+) -> Running:
+    """A fresh sandbox; whoever opens it closes it. What cannot be had is refused: nothing ever runs without one.
+
+    Args:
+        limits: what may be used in it.
+        backend: namespaces, docker or podman.
+        image: of docker or podman.
+        root: of namespaces; without one, what `ludora shell setup` made last.
+
+    Raises:
+        InputError: there is no such backend, root file system or image here; the hint says what to do.
+        EnvBroken: it did not start.
+    """
+    if backend == "namespaces":
+        try:
+            return namespaces.start(root or find_root(), limits)
+        except EnvBroken:
+            refuse()
+            raise
+    if backend not in BACKENDS:
+        raise InputError(f"there is no sandbox backend {backend!r}", nearest(backend, BACKENDS))
+    if not image:
+        raise InputError(
+            f"{backend} needs an image", "image=debian:stable-slim with python3 in it, or the benchmark's own"
+        )
+    return containers.start(backend, image, limits)

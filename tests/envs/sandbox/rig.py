@@ -1,0 +1,93 @@
+"""Sandboxes for tests: over this machine's programs, as whoever runs the tests and, when that is root, as somebody else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ludora.envs.sandbox.checks import checks
+from ludora.envs.sandbox.roots import remove
+
+SOURCE = Path(__file__).parents[3] / "src"
+REQUIRED = "LUDORA_SANDBOX_TESTS"  # set where these tests must run, as .ci/run does
+USER = 54_321
+
+
+def need(*programs: str) -> None:
+    """Skip the test, or fail it where it must run, when this machine cannot have a sandbox or lacks one of these."""
+    missing = [
+        f"{check.name}: {check.found}; {check.fix}"
+        for check in checks()
+        if check.fix and check.name != "root file system"
+    ]
+    missing += [f"{name} is not installed" for name in programs if shutil.which(name) is None]
+    if missing and os.environ.get(REQUIRED):
+        pytest.fail(missing[0])
+    if missing:
+        pytest.skip(missing[0])
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can reach, as pytest's own are not; with what may lie in it taken away afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="ludora-test-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        for root in (folder / "shell").glob("*/fs"):
+            remove(root.parent)
+        shutil.rmtree(folder)
+
+
+# Nothing of the host is changed: its users and ids are others in a mount namespace of the process alone.
+_BECOME = """
+set -e
+cd "$1"; shift
+mount --bind passwd /etc/passwd
+for kind in subuid subgid; do touch $kind; mount --bind $kind /etc/$kind; done
+mount --bind "$1" python; mount --bind "$2" src; shift 2
+exec setpriv --reuid=USER --regid=USER --clear-groups env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$PWD/home" PYTHONPATH="$PWD/src" \
+  "$PWD/python/bin/$1" -c "$2"
+""".replace("USER", str(USER))
+
+
+def as_ordinary_user(code: str) -> str:
+    """What Python code prints that an ordinary user runs who has subordinate ids. Needs root."""
+    with open_folder() as folder:
+        for name in ("home", "python", "src"):
+            (folder / name).mkdir()
+        os.chown(folder / "home", USER, USER)
+        passwd = Path("/etc/passwd").read_text(encoding="utf-8")
+        (folder / "passwd").write_text(f"{passwd}ludora-test:x:{USER}:{USER}::/:/bin/sh\n", encoding="utf-8")
+        for kind in ("subuid", "subgid"):
+            Path("/etc", kind).touch()
+            (folder / kind).write_text("ludora-test:1700000000:65536\n", encoding="utf-8")
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        words = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            _BECOME,
+            "sh",
+            str(folder),
+            sys.base_prefix,
+            str(SOURCE),
+            python,
+            code,
+        ]
+        done = subprocess.run(words, capture_output=True, text=True)
+        subprocess.run(
+            ["rm", "-rf", str(folder / "home")], check=True
+        )  # its files belong to ids that only root can reach
+        assert done.returncode == 0, done.stderr
+        return done.stdout
