@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ludora.runs.store import Run
     from ludora.settings import PPOConfig, RunSettings, Settings, SFTConfig, TrainSettings
 
-C = TypeVar("C", bound="TrainSettings")
+C = TypeVar("C", bound="RunSettings")
 LATEST = "latest"
 Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]
 Resume = Annotated[
@@ -166,7 +166,7 @@ def started(
 
 def _written_out(settings: C) -> C:
     """The settings with their `lora` recipe, which hangs on the model's size, as plain values."""
-    if settings.lora == "none":
+    if getattr(settings, "lora", "none") == "none":
         return settings
     from ludora.models.recipes import resolve  # loads torch
 

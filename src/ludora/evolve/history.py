@@ -9,7 +9,8 @@ resumed run knows what the one that was killed knew, and a report reads nothing 
     failed      a variant whose numbers were no longer finite
     generation  who was in it, who lives on, and the best so far
     pack        how many variants are trained at once from here on
-    final       a finalist that was trained again with another seed
+    final       a finalist that is trained again with another seed
+    test        the answers to the questions that nothing was selected by
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Generation:
     survivors: list[str]
     front: list[str]
     best: str
+    best_fitness: float
     fitness: dict[str, float]
 
 
@@ -108,6 +110,7 @@ class History:
         self.capacity = 0  # variants trained at once; 0: not yet known
         self.pass_tokens = 0
         self.converged = False
+        self.tested: dict[str, Any] = {}
 
     @classmethod
     def read(cls, rows: Iterable[Mapping[str, Any]], write: Callable[..., None] = lambda kind, **values: None) -> History:
@@ -132,6 +135,8 @@ class History:
                 self.rungs[row["generation"], row["rung"]] = list(row["kept"])
                 for name in row["stopped"]:
                     self.variants[name].stopped_at = row["rung"]
+                for name, facts in row["at"].items():
+                    self.variants[name].steps, self.variants[name].tokens = facts["steps"], facts["tokens"]
             case "scored":
                 score = Score(row["n"], row["mean"], row["variance"], dict(row["measures"]))
                 if row["id"] == BASE:
@@ -144,16 +149,21 @@ class History:
                     self.finals[row["id"]]["scores"][row["block"]] = score
             case "failed":
                 if row["id"] in self.variants:
-                    self.variants[row["id"]].failed = row["reason"]
+                    variant = self.variants[row["id"]]
+                    variant.failed, variant.steps, variant.tokens = row["reason"], row["steps"], row["tokens"]
+                else:
+                    self.finals[row["id"]]["failed"] = row["reason"]
             case "generation":
-                names = ("number", "population", "survivors", "front", "best", "fitness")
+                names = ("number", "population", "survivors", "front", "best", "best_fitness", "fitness")
                 self.generations.append(Generation(**{name: row[name] for name in names}))
             case "pack":
                 self.capacity, self.pass_tokens = row["capacity"], row["pass_tokens"]
             case "converged":
                 self.converged = True
             case "final":
-                self.finals[row["id"]] = {"variant": row["variant"], "seed": row["seed"], "scores": {}}
+                self.finals[row["id"]] = {"variant": row["variant"], "seed": row["seed"], "scores": {}, "failed": ""}
+            case "test":
+                self.tested = dict(row)
 
     # ---- what follows ------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from ludora.settings import (
 GAME = "game:"
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
-Layers = Annotated[str, Field(pattern=r"^(all|top:[1-9]\d*|\d+-\d+)$")]
+Layers = Annotated[str, Field(pattern=r"^(all|top:[1-9]\d*|top:1/[1-9]\d*|\d+-\d+)$")]
 OPEN = ("learning_rate",)  # genes that may leave their list
 NUMBERS = ("rank", "alpha", "learning_rate", "dropout", "weight_decay", "warmup")
 
@@ -88,7 +88,7 @@ class EvolveConfig(RunSettings):
     targets: tuple[str, ...] = about(
         "gene: all-linear, attention, mlp, or names of modules joined by +", ("all-linear", "attention", "mlp")
     )
-    layers: tuple[Layers, ...] = about("gene: all, top:N or A-B", ("top:10",))
+    layers: tuple[Layers, ...] = about("gene: all, top:N, top:1/N of them, or A-B", ("top:1/3",))
     weight_decays: tuple[Zero, ...] = about("gene: AdamW weight decay", (0.0, 0.01, 0.1))
     warmups: tuple[Share, ...] = about("gene: share of the steps over which the learning rate rises", (0.0, 0.1))
     mutations: dict[str, str] = about("gene -> how it mutates, where not as usual: step, draw, scale, jitter or /", {})
@@ -111,15 +111,15 @@ class EvolveConfig(RunSettings):
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
 
     NEEDS: ClassVar = (
-        *(row for row in ModelSettings.NEEDS),
+        *ModelSettings.NEEDS,
         ("rung_keep", "rungs", True),
         ("rung_questions", "rungs", True),
         ("final_seeds", "finalists", True),
     )
     # Everything else shapes the lineage, which `--resume` restores.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"runs_dir", "threads", "device", "generations", "tokens", "stop_converged", "pack", "save_every", "keep"}
-        | {"trackers", "gradient_checkpointing", "dtype", "trust_remote_code"}
+        {"runs_dir", "threads", "device", "pack", "save_every", "keep", "trackers", "gradient_checkpointing", "dtype"}
+        | {"trust_remote_code"}
     )
 
     @model_validator(mode="after")
@@ -200,28 +200,40 @@ class EvolveConfig(RunSettings):
         moves = {gene: tuple(text.split("/")) for gene, text in {**usual, **self.mutations}.items()}
         return Space(self.genes, moves, (self.learning_rate_low, self.learning_rate_high))
 
-    @property
-    def fixed(self) -> frozenset[str]:
-        """What `--resume` may not change."""
-        return frozenset(type(self).model_fields) - self.FREE
 
+EvolveConfig.FIXED = frozenset(EvolveConfig.model_fields) - EvolveConfig.FREE
 
-def pipeline_test(values: dict[str, Any]) -> dict[str, Any]:
-    """Overrides of `--pipeline-test`: everything once, on next to nothing. Its one child is a crossover, then mutated."""
-    return {
-        "population": 3,
-        "generations": 2,
-        "survivors": 2,
-        "starters": 0,
-        "immigrants": 0,
-        "crossover": 1.0,
-        "mutate_crossed": True,
-        "null_mutations": False,
-        "train_size": 10,
-        "eval_size": 5,
-        "test_size": 5,
-        "epochs": 1,
-        "batch": 2,
-        "ranks": [16, 32],
-        **values,
-    }
+# `--pipeline-test`: everything once. Its one child is a crossover, then mutated.
+PIPELINE_TEST: dict[str, Any] = {
+    "population": 3,
+    "generations": 2,
+    "survivors": 2,
+    "starters": 0,
+    "immigrants": 0,
+    "crossover": 1.0,
+    "mutate_crossed": "true",
+    "null_mutations": "false",
+    "train_size": 10,
+    "eval_size": 5,
+    "test_size": 5,
+    "epochs": 1,
+    "batch": 2,
+    "rungs": "[]",
+    "finalists": 1,
+    "final_seeds": 1,
+    "ranks": "[16, 32]",
+}
+# `--quick-test`: small, but all of it is there and there are children.
+QUICK_TEST: dict[str, Any] = {
+    "population": 4,
+    "generations": 2,
+    "survivors": 2,
+    "starters": 0,
+    "train_size": 100,
+    "eval_size": 20,
+    "test_size": 50,
+    "epochs": 1,
+    "batch": 10,
+    "finalists": 1,
+    "final_seeds": 1,
+}

@@ -69,16 +69,14 @@ class Trial:
     Attributes:
         seed: of its first weights and its dropout masks.
         order: seed of the order in which it sees the data.
-        start: weights to begin with, under PEFT's names, in place of fresh ones.
         loss: sum and number of the losses since `take_loss`.
-        tensors: `adapter` and `optimizer`; empty before the first step.
+        tensors: `adapter` and `optimizer`, of which either may be missing: it begins fresh then.
     """
 
     name: str
     recipe: Recipe
     seed: int
     order: int = 0
-    start: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
     tokens: int = 0
     draws: int = 0
@@ -217,8 +215,8 @@ class Cohort:
             weight_decay=recipe.weight_decay,
             max_grad_norm=self.plan.max_grad_norm,
         )
-        if weights := trial.tensors.get("adapter", trial.start):
-            adapter.load_tensors(weights)
+        if "adapter" in trial.tensors:
+            adapter.load_tensors(trial.tensors["adapter"])
         optimizer.load_tensors(trial.tensors.get("optimizer", {}))
         adapter.draws = trial.draws
         return _Slot(trial, adapter, optimizer)
@@ -232,7 +230,7 @@ class Cohort:
     def seated(self, trials: Sequence[Trial]) -> Iterator[list[Adapter]]:
         """Within the block the trials' adapters are in the pack, to be measured."""
         self._seat(trials)
-        self.engine.caches = True
+        self.engine.caches = not self.engine.has_trunk  # only what is planned is kept: see `Engine.keep`
         try:
             yield [slot.adapter for slot in self._slots]
         finally:
