@@ -136,7 +136,7 @@ def _option(question: Question, said: str) -> str:
     letters = LETTERS[: len(question.options)]
     named = [letter for pair in _NAMED_CHOICE.findall(said) for letter in pair if letter and letter in letters]
     if named:
-        return named[-1]
+        return str(named[-1])
     if (lone := _LONE_CHOICE.match(said)) and lone[1] in letters:
         return lone[1]
     words = normalised(said)
