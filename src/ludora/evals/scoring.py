@@ -1,0 +1,274 @@
+"""How well adapters answer: every question under every adapter of a population, in shared batches.
+
+    written      the greedy answer, read by the conventions of `evals.answers`
+    likelihood   loss of the reference answer's tokens, the one that ends it included; nothing of the question counts
+    options      of multiple choice: probability of each option's letter after "The answer is", through the trie
+
+What the base (None) answers never changes, so it is asked once per `Scorer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from ludora.data.batches import single
+from ludora.data.questions import LETTERS, OPTION_STEM, Question, Splits, choice_answer, messages
+from ludora.errors import InputError
+from ludora.evals.answers import STOPS, Grade, final_answer, grade
+from ludora.models.adapters import Adapter
+from ludora.models.chat import ChatFormat
+from ludora.models.greedy import Greedy
+from ludora.models.policy import Policy, Query, Text
+from ludora.types import Stop
+
+_Pair = tuple[Question, Adapter | None]
+_TAIL = 24  # tokens in which a stop text that has just been completed must lie
+_TEXTS = 256  # reference answers in one call; the engine cuts it into passes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one adapter did with one question.
+
+    `said` is the answer as it was written (if it was asked for: `written`), `answer` what was read from it. `strict`
+    and `flexible` say whether it is right, read in the form that was asked for or in any; `fuzzy` is a legacy measure.
+    `parsed`: the form was there; `truncated`: the token budget ended it. `nll` is the loss in nats of the reference
+    answer, summed over its `tokens`; infinite where the model's numbers are not finite. `option` is the letter that
+    is likeliest, `option_nll` the loss of the right one among the options; "" and None without options.
+    """
+
+    id: str
+    written: bool = False
+    said: str = ""
+    answer: str = ""
+    strict: bool = False
+    flexible: bool = False
+    fuzzy: bool = False
+    parsed: bool = False
+    truncated: bool = False
+    nll: float = 0.0
+    tokens: int = 0
+    f1: float | None = None
+    option: str = ""
+    option_right: bool | None = None
+    option_nll: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary; what is infinite becomes null."""
+        return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: it is no record.
+        """
+        try:
+            made = cls(**{**data, "nll": math.inf if data["nll"] is None else float(data["nll"])})
+            if made.option and made.option_nll is None:
+                made = replace(made, option_nll=math.inf)
+            return made
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is no record of an answer: {error}", "evaluate again") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Records of one adapter, summed up. Rates are None where nothing of the kind was asked for.
+
+    `perplexity` is exp of the mean loss per answer token, over all questions' tokens together; `bits_per_token` the
+    same loss in bits. `unparsed` is the share of written answers without the form that was asked for.
+    """
+
+    questions: int
+    strict: float | None
+    flexible: float | None
+    fuzzy: float | None
+    unparsed: float | None
+    truncated: float | None
+    perplexity: float
+    bits_per_token: float
+    f1: float | None = None
+    options: float | None = None
+    option_nll: float | None = None
+
+
+def totals(records: Sequence[Record]) -> Totals:
+    """Sum up the records of one adapter.
+
+    Raises:
+        ValueError: there are none.
+    """
+    n = len(records)
+    if not n:
+        raise ValueError("no records, no totals")
+    tokens = sum(r.tokens for r in records)
+    loss = math.fsum(r.nll for r in records) / tokens if tokens else math.nan
+    written = all(r.written for r in records)
+
+    def rate(flags: Iterable[bool]) -> float | None:
+        return sum(flags) / n if written else None
+
+    chosen = [r for r in records if r.option_right is not None and r.option_nll is not None]
+    overlaps = [r.f1 for r in records if r.f1 is not None]
+    return Totals(
+        questions=n,
+        strict=rate(r.strict for r in records),
+        flexible=rate(r.flexible for r in records),
+        fuzzy=rate(r.fuzzy for r in records),
+        unparsed=rate(not r.parsed for r in records),
+        truncated=rate(r.truncated for r in records),
+        perplexity=math.exp(min(loss, 700.0)) if math.isfinite(loss) else math.inf,
+        bits_per_token=loss / math.log(2),
+        f1=math.fsum(overlaps) / len(overlaps) if overlaps else None,
+        options=sum(bool(r.option_right) for r in chosen) / len(chosen) if chosen else None,
+        option_nll=math.fsum(r.option_nll or 0.0 for r in chosen) / len(chosen) if chosen else None,
+    )
+
+
+def lesson(chat: ChatFormat, question: Question, instruction: str, end: int) -> Text:
+    """A question and its reference answer as what is learnt, and what is scored."""
+    asked = messages(question, instruction)
+    return single(chat.opening(asked), len(chat.prefix(asked)), chat.answer(question.answer), end)
+
+
+class Scorer:
+    """Scores adapters of one pack on questions.
+
+    Args:
+        policy: of the pack's engine; its temperature must be 1.
+        chat: how questions are put.
+        max_new_tokens: of a written answer.
+
+    Raises:
+        InputError: the policy has another temperature.
+    """
+
+    def __init__(self, policy: Policy, chat: ChatFormat, max_new_tokens: int = 256) -> None:
+        if policy.temperature != 1.0:
+            raise InputError("answers are scored at temperature 1", "leave temperature out")
+        self.policy, self.chat, self.max_new_tokens = policy, chat, max_new_tokens
+        self.greedy = Greedy(policy, chat.stop_ids)
+        self._known: dict[tuple[str, bool, Question], Record] = {}  # of the base
+
+    def remember(self, data: Splits, questions: Sequence[Question], base: Sequence[Record], written: bool) -> None:
+        """Take over what the base answered in another process, so that it is not asked again."""
+        for question, record in zip(questions, base, strict=True):
+            self._known[data.source, written, question] = record
+
+    def score(
+        self, data: Splits, questions: Sequence[Question], adapters: Sequence[Adapter | None], *, written: bool = True
+    ) -> list[list[Record]]:
+        """The records of every adapter (None: the base), in the order of the questions.
+
+        Args:
+            data: the set that the questions are of: its style, instruction and judge.
+            questions: what is asked, any part of the set.
+            adapters: each at most once.
+            written: have answers written, too; else only likelihoods are computed, at a tenth of the cost or less.
+
+        Raises:
+            InputError: a question does not fit into the model's context.
+        """
+        asked = [a for a in adapters if a is not None]
+        new = [q for q in questions if (data.source, written, q) not in self._known] if None in adapters else []
+        pairs: list[_Pair] = [(q, a) for a in asked for q in questions]
+        pairs += [(q, None) for q in dict.fromkeys(new)]
+        records = self._score(data, pairs, written)
+        for (question, adapter), record in zip(pairs, records, strict=True):
+            if adapter is None:
+                self._known[data.source, written, question] = record
+        n = len(questions)
+        by_adapter = {id(a): records[i * n : (i + 1) * n] for i, a in enumerate(asked)}
+        base = [self._known[data.source, written, q] for q in questions] if None in adapters else []
+        return [base if a is None else by_adapter[id(a)] for a in adapters]
+
+    @torch.no_grad()
+    def _score(self, data: Splits, pairs: list[_Pair], written: bool) -> list[Record]:
+        records = [
+            replace(record, nll=nll, tokens=tokens)
+            for record, (nll, tokens) in zip(self._options(data, pairs), self._losses(data, pairs), strict=True)
+        ]
+        if not written:
+            return records
+        return [
+            replace(
+                record,
+                written=True,
+                said=said,
+                answer=read.answer,
+                strict=read.strict,
+                flexible=read.flexible,
+                fuzzy=read.fuzzy,
+                parsed=read.parsed,
+                truncated=stop is Stop.LENGTH,
+                f1=read.f1,
+            )
+            for record, (said, stop, read) in zip(records, self._write(data, pairs), strict=True)
+        ]
+
+    def _write(self, data: Splits, pairs: list[_Pair]) -> list[tuple[str, Stop, Grade]]:
+        prompts = {q: self.chat.opening(messages(q, data.instruction)) for q, _ in pairs}
+        stops = STOPS[data.style]
+
+        def over(row: int, said: list[int]) -> bool:
+            return any(stop in self._text(said[-_TAIL:]).lstrip() for stop in stops)
+
+        answers = self.greedy.answer(
+            [prompts[q] for q, _ in pairs], [a for _, a in pairs], self.max_new_tokens, over if stops else _never
+        )
+        texts = [(self._text(tokens), stop) for tokens, stop in answers]
+        return [
+            (said, stop, grade(data.style, question, said, data.judge))
+            for (said, stop), (question, _) in zip(texts, pairs, strict=True)
+        ]
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self.chat.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def _losses(self, data: Splits, pairs: list[_Pair]) -> list[tuple[float, int]]:
+        """(loss in nats, tokens) of each reference answer."""
+        texts = {q: lesson(self.chat, q, data.instruction, self.policy.end) for q, _ in pairs}
+        found: list[tuple[float, int]] = []
+        for start in range(0, len(pairs), _TEXTS):
+            part = pairs[start : start + _TEXTS]
+            losses = self.policy.token_losses([texts[q] for q, _ in part], [a for _, a in part])
+            for each in torch.split(losses.double().cpu(), [len(texts[q].targets) for q, _ in part]):
+                total = float(each.sum())
+                found.append((total if math.isfinite(total) else math.inf, len(each)))
+        return found
+
+    def _options(self, data: Splits, pairs: list[_Pair]) -> list[Record]:
+        """Records that hold the options' part alone."""
+        records = [Record(q.id) for q, _ in pairs]
+        places = [i for i, (q, _) in enumerate(pairs) if q.options]
+        queries = [self._query(pairs[i][0], data.instruction) for i in places]
+        for start in range(0, len(places), _TEXTS):
+            part = places[start : start + _TEXTS]
+            table = self.policy.action_log_probs(queries[start : start + _TEXTS], [pairs[i][1] for i in part])
+            for i, row in zip(part, table.double().cpu().tolist(), strict=True):
+                question = pairs[i][0]
+                right = LETTERS.index(final_answer("choice", question))
+                values = [v if math.isfinite(v) else -math.inf for v in row[: len(question.options)]]
+                best = values.index(max(values))
+                records[i] = replace(
+                    records[i], option=LETTERS[best], option_right=best == right, option_nll=-values[right]
+                )
+        return records
+
+    def _query(self, question: Question, instruction: str) -> Query:
+        """The options' letters as continuations of the stem that taught answers have."""
+        asked = messages(question, instruction)
+        labels = [choice_answer(i).removeprefix(OPTION_STEM)[:-1].strip() for i in range(len(question.options))]
+        tokens = self.chat.label_tokens(labels, OPTION_STEM)
+        return Query(self.chat.opening(asked, OPTION_STEM), len(self.chat.prefix(asked)), tokens)
+
+
+def _never(row: int, said: list[int]) -> bool:
+    return False
