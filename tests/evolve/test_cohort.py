@@ -20,9 +20,7 @@ from ludora.models.policy import Policy, Query, Text
 from ludora.models.rows import Row
 
 torch.set_num_threads(1)
-PLAN = Plan(
-    steps=6, batch=4, part_tokens=4096, accumulation=1, schedule="linear", betas=(0.9, 0.95), max_grad_norm=1.0
-)
+PLAN = Plan(steps=6, batch=4, part_tokens=4096, accumulation=1, schedule="linear", betas=(0.9, 0.95), max_grad_norm=1.0)
 LORAS = (
     LoraSettings(2, 4.0, dropout=0.1),
     LoraSettings(4, 4.0, rslora=True, targets="attention"),
@@ -151,9 +149,7 @@ def test_going_on_is_not_noticed(cohort: Callable[..., Cohort]) -> None:
     assert_same(weights(again), weights(straight))
 
 
-def test_memory_that_runs_out_halves_the_pack(
-    cohort: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_runs_out_halves_the_pack(cohort: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch) -> None:
     calm, pressed = trials(), trials()
     for made in (calm, pressed):  # all in one tier
         for trial in made:
@@ -178,9 +174,7 @@ def test_memory_that_runs_out_halves_the_pack(
         it.train(trials(), PLAN.steps)
 
 
-def test_the_pack_is_sized_by_what_is_measured(
-    cohort: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pack_is_sized_by_what_is_measured(cohort: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch) -> None:
     measured, plain = trials(), trials()
     it, notes = cohort(texts(), capacity=0), []
     it.note = lambda *facts: notes.append(facts)

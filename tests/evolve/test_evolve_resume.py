@@ -80,7 +80,9 @@ def outcome(path: Path) -> dict[str, Any]:
     """All that must be the same bit for bit: lineage with every score, metrics, weights, the answers to the test."""
     run = Run.read(path)
     found: dict[str, Any] = {
-        "lineage": [{k: v for k, v in row.items() if k != "at" or row["event"] == "rung"} for row in run.rows("events.jsonl")],
+        "lineage": [
+            {k: v for k, v in row.items() if k != "at" or row["event"] == "rung"} for row in run.rows("events.jsonl")
+        ],
         "metrics": [{k: v for k, v in row.items() if k not in TIMING} for row in run.rows("metrics.jsonl")],
         "comparison": run.read_json("comparison.json"),
     }

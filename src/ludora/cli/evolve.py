@@ -35,7 +35,7 @@ def evolve(
     train_size: Size = None,
     eval_size: Size = None,
 ) -> Shown:
-    """Evolve LoRA adapters and their settings; CONFIG is the preset `evolve` if none is given. Ctrl-C saves and leaves."""
+    """Evolve LoRA adapters and their settings (without CONFIG: the preset `evolve`). Ctrl-C saves; --resume goes on."""
     from ludora.evolve.settings import PIPELINE_TEST, QUICK_TEST, EvolveConfig
 
     if test and quick:

@@ -1,4 +1,4 @@
-"""The end of an evolution: finalists trained again from nothing, a winner, and the test that nothing was selected by."""
+"""The end of evolution: finalists trained again from nothing, a winner, and the test that nobody was selected by."""
 
 from __future__ import annotations
 

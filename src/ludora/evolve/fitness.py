@@ -72,8 +72,8 @@ def make_fitness(config: EvolveConfig, studio: Studio) -> Fitness:
 class DataFitness:
     """A data set: its training questions are learnt; answers to others are selected by.
 
-    The questions to select by are cut into blocks, in this order: those of the rungs, of the finals, and of one generation
-    after the other (or one for all generations).
+    The questions to select by are cut into blocks, in this order: those of the rungs, of the finals, and of one
+    generation after the other (or one for all generations).
     """
 
     exact = False

@@ -1,7 +1,7 @@
 """Evolution by games: learners imitate a teacher's moves, and are selected by what they are worth against an opponent.
 
-In a small game that is the exact expected value, without noise. Elsewhere it is the score of games on the same deals for
-everybody, every deal from every seat; each generation plays other deals.
+In a small game that is the exact expected value, without noise. Elsewhere it is the score of games on the same deals
+for everybody, every deal from every seat; each generation plays other deals.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class GameFitness:
         self.items = list(_lessons(self.spec, teacher, self.opponent, studio.player("self", None), config))
         self.digest = digest(self.items)
         how = "by exact value" if self.exact else f"by {config.evaluate_games} games"
-        self.about = f"{self.spec}, moves of {config.teacher}, {how} against {config.opponent if self.opponent else 'nobody'}"
+        self.about = (
+            f"{self.spec}, moves of {config.teacher}, {how} against {config.opponent if self.opponent else 'nobody'}"
+        )
         self._theirs = exact.tabulate(self.spec, self.opponent) if self.exact else None  # type: ignore[arg-type]
 
     def measure(self, adapters: Sequence[Adapter | None], block: str) -> list[Score]:

@@ -18,7 +18,7 @@ class Genome:
     """One variant's settings; the fields are its genes.
 
     `alpha` is a multiple of the rank: LoRA alpha = rank x alpha, divided by the rank, or by its square root with
-    `rslora`. `targets` is what `LoraSettings.targets` is, several names joined by `+`. `warmup` is a share of the steps.
+    `rslora`. `targets` is what `LoraSettings.targets` is, names joined by `+`. `warmup` is a share of the steps.
     """
 
     rank: int

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ludora.evolve.genome import Genome, Value
@@ -113,7 +113,9 @@ class History:
         self.tested: dict[str, Any] = {}
 
     @classmethod
-    def read(cls, rows: Iterable[Mapping[str, Any]], write: Callable[..., None] = lambda kind, **values: None) -> History:
+    def read(
+        cls, rows: Iterable[Mapping[str, Any]], write: Callable[..., None] = lambda kind, **values: None
+    ) -> History:
         """The history that a run's events tell."""
         history = cls(write)
         for row in rows:
@@ -128,9 +130,8 @@ class History:
     def _apply(self, kind: str, row: Mapping[str, Any]) -> None:
         match kind:
             case "born":
-                names = ("id", "generation", "parents", "operator", "parameters", "changes", "clone_of", "heir_of")
                 genome = Genome.from_json(row["genome"])
-                self.variants[row["id"]] = Variant(genome=genome, **{name: row[name] for name in names})
+                self.variants[row["id"]] = Variant(genome=genome, **{name: row[name] for name in _BORN})
             case "rung":
                 self.rungs[row["generation"], row["rung"]] = list(row["kept"])
                 for name in row["stopped"]:
@@ -154,8 +155,7 @@ class History:
                 else:
                     self.finals[row["id"]]["failed"] = row["reason"]
             case "generation":
-                names = ("number", "population", "survivors", "front", "best", "best_fitness", "fitness")
-                self.generations.append(Generation(**{name: row[name] for name in names}))
+                self.generations.append(Generation(**{name: row[name] for name in _GENERATION}))
             case "pack":
                 self.capacity, self.pass_tokens = row["capacity"], row["pass_tokens"]
             case "converged":
@@ -209,3 +209,7 @@ class History:
         """Whether a variant went through the whole training with finite numbers."""
         variant = self.original(self.variants[name])
         return not variant.failed and variant.stopped_at is None
+
+
+_BORN = ("id", "generation", "parents", "operator", "parameters", "changes", "clone_of", "heir_of")
+_GENERATION = tuple(field.name for field in fields(Generation))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import cast
 
@@ -56,7 +56,7 @@ def _moved(genome: Genome, gene: str, space: Space, random: Random) -> Genome:
         factor = random.choice(FACTORS) if move == "scale" else math.exp(random.gauss(0.0, JITTER))
         low, high = space.bounds
         new = min(max(now * factor, low), high)
-    return space.rounded(replace(genome, **{gene: new}))
+    return space.rounded(Genome.from_json({**genome.to_json(), gene: new}))
 
 
 def _neighbour(values: Sequence[Value], now: Value, random: Random) -> Value:
@@ -75,7 +75,7 @@ def cross(first: Genome, second: Genome, random: Random) -> Genome:
     return Genome.from_json({gene: getattr(random.choice((first, second)), gene) for gene in GENES})
 
 
-# ---- which is better ---------------------------------------------------------------------------------------------------
+# ---- which is better -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,7 @@ def shrunk(means: Sequence[float], errors: Sequence[float]) -> list[tuple[float,
     total = math.fsum(weights)
     centre = math.fsum(w * m for w, (m, _) in zip(weights, noisy, strict=True)) / total
     spread = math.fsum(w * (m - centre) ** 2 for w, (m, _) in zip(weights, noisy, strict=True))
-    between = max(
-        0.0, (spread - (len(noisy) - 1)) / (total - math.fsum(w * w for w in weights) / total)
-    )
+    between = max(0.0, (spread - (len(noisy) - 1)) / (total - math.fsum(w * w for w in weights) / total))
     found = []
     for mean, error in known:
         share = between / (between + error**2) if between + error**2 > 0 else 1.0

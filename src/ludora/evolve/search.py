@@ -194,7 +194,7 @@ def _over(it: Search) -> str:
     return ""
 
 
-# ---- one generation ----------------------------------------------------------------------------------------------------
+# ---- one generation --------------------------------------------------------------------------------------------------
 
 
 def _generation(it: Search) -> bool:
@@ -233,7 +233,8 @@ def _sobol(seed: int) -> Callable[[int, int], list[list[float]]]:
     """Scrambled Sobol points."""
 
     def points(count: int, dimensions: int) -> list[list[float]]:
-        engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=stream("sobol", seed) >> 33)
+        make: Any = torch.quasirandom.SobolEngine
+        engine = make(dimensions, scramble=True, seed=stream("sobol", seed) >> 33)
         return [[min(float(u), 1 - 1e-6) for u in row] for row in engine.draw(count)]
 
     return points
@@ -252,7 +253,7 @@ def _welcome(it: Search, number: int) -> None:
 
 
 def _through_rungs(it: Search, number: int, new: list[str]) -> list[str] | None:
-    """Train the new ones share by share; after each the worse half stops. Returns who goes on, None when interrupted."""
+    """Train the new ones share by share; after each the worst stop. Returns who goes on; None when interrupted."""
     going = [name for name in new if not it.history.variants[name].failed]
     for rung, share in enumerate(it.config.rungs):
         if (number, rung) not in it.history.rungs:
@@ -323,7 +324,7 @@ def _mean_measures(variant: Variant) -> dict[str, float]:
     return {key: math.fsum(s.n * s.measures.get(key, 0.0) for s in scores) / total for key in keys}
 
 
-# ---- beginning ---------------------------------------------------------------------------------------------------------
+# ---- beginning -------------------------------------------------------------------------------------------------------
 
 
 def _begin(config: EvolveConfig, run: Run, log: RunLog, stop: Callable[[], bool]) -> Search:

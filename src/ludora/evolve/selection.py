@@ -82,7 +82,7 @@ def finalists(config: EvolveConfig, history: History) -> list[Variant]:
 
 
 def keep_after_rung(values: dict[str, float], share: float) -> list[str]:
-    """The names of the better ones, in the given order: `share` of them, at least one. What is not a number is worst."""
+    """The names of the better ones, in the given order: `share` of them, at least one."""
     count = max(1, math.ceil(len(values) * share))
     worth = {name: value if math.isfinite(value) else -math.inf for name, value in values.items()}
     best = sorted(values, key=lambda name: (-worth[name], list(values).index(name)))[:count]

@@ -152,6 +152,7 @@ class EvolveConfig(RunSettings):
         return self
 
     def _check_fitness(self) -> None:
+        idle: tuple[str, ...]
         known = ("accuracy", "nll", "seed")
         if self.game:
             try:
@@ -190,7 +191,7 @@ class EvolveConfig(RunSettings):
             "weight_decay": self.weight_decays,
             "warmup": self.warmups,
         }
-        return {gene: tuple(sorted(v)) if gene in NUMBERS else v for gene, v in values.items()}  # type: ignore[type-var]
+        return {gene: tuple(sorted(v)) if gene in NUMBERS else v for gene, v in values.items()}
 
     @property
     def space(self) -> Space:

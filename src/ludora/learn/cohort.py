@@ -1,14 +1,14 @@
 """A cohort: many adapters that learn the same examples at the same time, on one frozen base.
 
 All of them share one order of the data, one computation of the frozen trunk, and the passes through the base: a pass
-holds the rows of as many learners as fit. Everything else is each one's own - rank, dropout masks, loss, gradient, clipping,
-optimiser, schedule, and the guard that ends one whose numbers are no longer finite - so each learns what it would learn
-alone. In fp32 on one CPU thread the bits are those of a learner alone, whoever sits beside it, in whatever order; in
+holds the rows of as many learners as fit. Everything else is each one's own - rank, dropout masks, loss, gradient,
+clipping, optimiser, schedule, and the guard that ends one whose numbers are no longer finite - so each learns what it
+would learn alone. In fp32 on one CPU thread the bits are those of a learner alone, whoever sits beside it, in whatever order; in
 bf16, and with more threads, the kernels may round a row differently in another batch (see `models.engine`).
 
-A learner that is not training is a `Trial`: plain data and tensors on the CPU. It takes a slot of the pack when it trains,
-and leaves it to the next when it is through. Who sits in the slots follows from the trials alone: the first `capacity` that
-are not through. So a run that is resumed goes on in the very same passes. Ranks need no buckets: each segment of a
+A learner that is not training is a `Trial`: plain data and tensors on the CPU. It takes a slot of the pack when it
+trains, and leaves it to the next when it is through. Who sits in the slots follows from the trials alone: the first
+`capacity` that are not through. So a run that is resumed goes on in the very same passes. Ranks need no buckets: each segment of a
 batch is multiplied by matrices of its own rank, and none is padded.
 """
 
@@ -170,13 +170,10 @@ class Cohort:
         """
         if not self.capacity:
             self.measure(trials)
-        for tier in self.tiers(trials):
-            if not self._train_tier(tier, until, after):
-                return False
-        return True
+        return all(self._train_tier(tier, until, after) for tier in self.tiers(trials))
 
     def tiers(self, trials: Sequence[Trial]) -> list[list[Trial]]:
-        """The trials by their lowest adapted layer, the highest first: below it the trunk is the same for all of them."""
+        """The trials by their lowest adapted layer, the highest first: below it the trunk is the same for all."""
         found: dict[int, list[Trial]] = {}
         for trial in trials:
             found.setdefault(self.pack.size(trial.recipe.lora)[1], []).append(trial)
@@ -237,7 +234,7 @@ class Cohort:
             self._seat([])
 
     def _step(self) -> bool:
-        """One optimiser step of every trial in the pack. False: memory ran out, and fewer will sit there from now on."""
+        """One optimiser step of every trial in the pack. False: memory ran out, and fewer will sit there now."""
         batches = [self._batch(slot.trial) for slot in self._slots]
         draws = [slot.adapter.draws for slot in self._slots]
         try:
@@ -269,8 +266,11 @@ class Cohort:
             slot.optimizer.zero_grad()
             slot.adapter.training = slot.adapter.settings.dropout > 0
         for number in range(max(map(len, cut))):
-            now = [(slot, own[number], total) for slot, own, total in zip(self._slots, cut, totals, strict=True)
-                   if number < len(own)]
+            now = [
+                (slot, own[number], total)
+                for slot, own, total in zip(self._slots, cut, totals, strict=True)
+                if number < len(own)
+            ]
             for group in self._passes(now):
                 losses = self._losses([(slot.adapter, items) for slot, items, _ in group])
                 means = [loss.sum() / total for loss, (_, _, total) in zip(losses, group, strict=True)]

@@ -1,8 +1,9 @@
 """A child begins with its parent's weights: another rank or scale, but the same function wherever that can be.
 
 More ranks: the parent's rows and columns, new rows of A at random, new columns of B zero. Fewer: the best product of
-the lower rank (Eckart and Young 1936), which only keeps the function where the parent did not use more. Modules that the
-parent did not adapt begin as they always do. A and B of two parents are never averaged: only their products mean something.
+the lower rank (Eckart and Young 1936), which only keeps the function where the parent did not use more. Modules that
+the parent did not adapt begin as they always do. A and B of two parents are never averaged: only their products mean
+something.
 """
 
 from __future__ import annotations
