@@ -70,9 +70,7 @@ class Variant:
         """Mean of what is selected by over all questions answered, and its standard error."""
         n = sum(score.n for score in self.scores.values())
         mean = math.fsum(score.n * score.mean for score in self.scores.values()) / n
-        squares = math.fsum(
-            score.n * (score.variance + (score.mean - mean) ** 2) for score in self.scores.values() if score.variance
-        )
+        squares = math.fsum(s.n * (s.variance + (s.mean - mean) ** 2) for s in self.scores.values())
         return mean, math.sqrt(squares) / n
 
     def to_json(self) -> dict[str, Any]:

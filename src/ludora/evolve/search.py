@@ -7,7 +7,6 @@ is the event log (`evolve.history`); what a checkpoint adds is the weights of th
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from ludora.evolve.breeding import breed
 from ludora.evolve.fitness import Fitness, make_fitness
 from ludora.evolve.genome import Genome, Space
 from ludora.evolve.history import BASE, History, Score, Variant
+from ludora.evolve.news import log_birth, log_generation
 from ludora.evolve.selection import conclude_generation, is_converged, keep_after_rung
 from ludora.evolve.settings import EvolveConfig
 from ludora.learn.cohort import Cohort, Plan, Recipe, Trial
@@ -203,7 +203,10 @@ def _generation(it: Search) -> bool:
     number = history.number
     if not history.born_in(number):
         breed(config, it.space, history, _sobol(config.seed), lambda g: it.studio.pack.size(it.lora(g))[0])
-        _welcome(it, number)
+        for variant in history.born_in(number):
+            if not variant.clone_of:
+                it.trials[variant.id] = it.trial_of(variant.id)
+            log_birth(it.log, variant)
         it.save()
     new = [variant.id for variant in history.born_in(number) if not variant.clone_of]
     going = _through_rungs(it, number, new)
@@ -224,7 +227,8 @@ def _generation(it: Search) -> bool:
     it.trials = {name: trial for name, trial in it.trials.items() if name in kept}
     for trial in it.trials.values():
         trial.tensors = {"adapter": trial.tensors["adapter"]}
-    _report(it, row)
+    log_generation(it.log, history, row, it.seconds)
+    it.seconds.clear()
     it.save()
     return True
 
@@ -238,18 +242,6 @@ def _sobol(seed: int) -> Callable[[int, int], list[list[float]]]:
         return [[min(float(u), 1 - 1e-6) for u in row] for row in engine.draw(count)]
 
     return points
-
-
-def _welcome(it: Search, number: int) -> None:
-    """Say who is born, and make learners of all that are no clones."""
-    for variant in it.history.born_in(number):
-        if not variant.clone_of:
-            it.trials[variant.id] = it.trial_of(variant.id)
-        whence = f" of {' and '.join(variant.parents)}" if variant.parents else ""
-        differs = next(iter(variant.changes.values()), {})
-        words = ", ".join(f"{gene} {before} -> {after}" for gene, (before, after) in differs.items())
-        same = f"; a clone of {variant.clone_of}, whose result it has" if variant.clone_of else ""
-        it.log.say(f"  {variant.id}: {variant.operator}{whence}{f' ({words})' if words else ''}{same}")
 
 
 def _through_rungs(it: Search, number: int, new: list[str]) -> list[str] | None:
@@ -285,43 +277,6 @@ def _to_ask(it: Search, variant: Variant, block: str) -> bool:
 
 def _known(it: Search, name: str, block: str) -> bool:
     return block in it.history.variants[name].scores
-
-
-def _report(it: Search, row: dict[str, Any]) -> None:
-    """Metrics of a generation, and a line about each survivor."""
-    history = it.history
-    fitness = list(row["fitness"].values())
-    best = history.original(history.variants[row["best"]])
-    measures = {f"best_{key}": value for key, value in _mean_measures(best).items()}
-    new = history.born_in(row["number"])
-    it.log.metrics(
-        row["number"] + 1,
-        {
-            "best_fitness": row["best_fitness"],
-            "mean_fitness": math.fsum(fitness) / len(fitness),
-            "survivors_fitness": math.fsum(row["fitness"][name] for name in row["survivors"]) / len(row["survivors"]),
-            **measures,
-            "best_parameters": float(best.parameters),
-            "hypervolume": row["hypervolume"],
-            "new_variants": float(len(new)),
-            "clones": float(sum(bool(variant.clone_of) for variant in new)),
-            "failed": float(sum(bool(variant.failed) for variant in new)),
-            "stopped": float(sum(variant.stopped_at is not None for variant in new)),
-            "train_tokens": float(history.tokens),
-            "seconds_train": it.seconds.pop("train", 0.0),
-            "seconds_score": it.seconds.pop("score", 0.0),
-        },
-    )
-    for name in row["survivors"]:
-        it.log.say(f"  lives on: {name}, fitness {row['fitness'][name]:+.4f} +- {row['deviation'][name]:.4f}")
-
-
-def _mean_measures(variant: Variant) -> dict[str, float]:
-    """Accuracy, perplexity ... of a variant over all its questions."""
-    total = sum(score.n for score in variant.scores.values())
-    keys = dict.fromkeys(key for score in variant.scores.values() for key in score.measures)
-    scores = variant.scores.values()
-    return {key: math.fsum(s.n * s.measures.get(key, 0.0) for s in scores) / total for key in keys}
 
 
 # ---- beginning -------------------------------------------------------------------------------------------------------

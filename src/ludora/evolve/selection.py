@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import Any
 
 from ludora.errors import TrainingFailed
@@ -18,7 +19,9 @@ def standings(config: EvolveConfig, history: History) -> dict[str, Standing]:
     names = [name for name in history.variants if history.unrivalled(name) and _scores(history, name)]
     measured = [history.original(history.variants[name]).measured for name in names]
     if config.posterior:
-        measured = shrunk([mean for mean, _ in measured], [error for _, error in measured])
+        # Whose answers were all right, or all wrong, is not as sure as its sample variance of 0 says.
+        least = median([error for _, error in measured if error > 0] or [0.0]) / 2
+        measured = shrunk([mean for mean, _ in measured], [max(error, least) for _, error in measured])
     return {
         name: Standing(name, mean, error, history.variants[name].parameters)
         for name, (mean, error) in zip(names, measured, strict=True)

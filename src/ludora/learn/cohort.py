@@ -3,13 +3,13 @@
 All of them share one order of the data, one computation of the frozen trunk, and the passes through the base: a pass
 holds the rows of as many learners as fit. Everything else is each one's own - rank, dropout masks, loss, gradient,
 clipping, optimiser, schedule, and the guard that ends one whose numbers are no longer finite - so each learns what it
-would learn alone. In fp32 on one CPU thread the bits are those of a learner alone, whoever sits beside it, in whatever order; in
-bf16, and with more threads, the kernels may round a row differently in another batch (see `models.engine`).
+would learn alone. In fp32 on one CPU thread the bits are those of a learner alone, whoever sits beside it, in whatever
+order; in bf16, and with more threads, the kernels may round a row differently in another batch (see `models.engine`).
 
 A learner that is not training is a `Trial`: plain data and tensors on the CPU. It takes a slot of the pack when it
 trains, and leaves it to the next when it is through. Who sits in the slots follows from the trials alone: the first
-`capacity` that are not through. So a run that is resumed goes on in the very same passes. Ranks need no buckets: each segment of a
-batch is multiplied by matrices of its own rank, and none is padded.
+`capacity` that are not through. So a run that is resumed goes on in the very same passes. Ranks need no buckets: each
+segment of a batch is multiplied by matrices of its own rank, and none is padded.
 """
 
 from __future__ import annotations
