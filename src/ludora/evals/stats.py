@@ -160,3 +160,26 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n = only_first + only_second
     tail = sum(math.comb(n, i) for i in range(min(only_first, only_second) + 1))
     return min(1.0, float(2 * tail / 2**n))
+
+
+def bootstrap(values: Sequence[float], *, seed: int = 0, samples: int = 10_000, confidence: float = 0.95) -> Interval:
+    """Mean and its percentile bootstrap interval (Efron 1979): values are drawn anew, with replacement, from `seed`.
+
+    For pairs, give the differences. One value has a mean and no interval.
+
+    Raises:
+        ValueError: there is no value at all.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("the mean of nothing is undefined")
+    data = np.asarray(values, dtype=np.float64)
+    if n == 1:
+        return Interval(float(data[0]), None, None)
+    draw = np.random.default_rng(seed)
+    rows = max(1, 4_000_000 // n)  # bounds memory at 32 MB
+    means = np.concatenate(
+        [data[draw.integers(0, n, (min(rows, samples - done), n))].mean(1) for done in range(0, samples, rows)]
+    )
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(math.fsum(values) / n, float(low), float(high))
