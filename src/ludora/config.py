@@ -21,10 +21,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ludora.errors import ConfigError, nearest
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, Settings, SFTConfig, meets
+from ludora.evolve.settings import EvolveConfig
+from ludora.settings import ModelSettings, PPOConfig, Settings, SFTConfig, meets
 
 __all__ = [
     "CONFIGS",
+    "EvolveConfig",
     "ModelSettings",
     "PPOConfig",
     "SFTConfig",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 C = TypeVar("C", bound=Settings)
+CONFIGS: dict[str, type[Settings]] = {config.KIND: config for config in (PPOConfig, SFTConfig, EvolveConfig)}
 MAX_BYTES = 1_000_000  # no config is larger; a bound keeps a wrong path from filling the memory
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 
@@ -55,7 +58,7 @@ def load_config(cls: type[C], source: str, overrides: Sequence[str] = ()) -> C:
     values, where, own = _source(source)
     kind = values.pop("kind", cls.KIND)
     if kind != cls.KIND:
-        raise ConfigError(f"{where} is a config of kind {kind!r}, not {cls.KIND!r}", f"run ludora train {kind}")
+        raise ConfigError(f"{where} is a config of kind {kind!r}, not {cls.KIND!r}", f"run ludora {_command(kind)}")
     _refuse_unknown(cls, values, where)  # before the overrides, so that the message names the right place
     given = parse_overrides(cls, overrides)
     values = _without_idle(cls, values | given, own | set(given))
@@ -75,6 +78,10 @@ def kind_of(source: str) -> str:
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise ConfigError(f"{where} has the unknown kind {kind!r}", nearest(str(kind), CONFIGS))
     return kind
+
+
+def _command(kind: str) -> str:
+    return kind if kind == EvolveConfig.KIND else f"train {kind}"
 
 
 def make(cls: type[C], values: Mapping[str, Any], where: str = "", typed: Collection[str] = ()) -> C:

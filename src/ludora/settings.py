@@ -330,6 +330,3 @@ def meets(found: Any, wanted: tuple[str, ...] | Literal[True]) -> bool:
 def shown(value: Any) -> str:
     """A value as a config file would write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-CONFIGS: dict[str, type[Settings]] = {config.KIND: config for config in (PPOConfig, SFTConfig)}

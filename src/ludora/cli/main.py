@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ludora import __version__
-from ludora.cli import check_env, config, data, demo, doctor, evaluate, merge, play, report, runs, train
+from ludora.cli import check_env, config, data, demo, doctor, evaluate, evolve, merge, play, report, runs, train
 from ludora.cli import list as list_
 from ludora.errors import LudoraError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(train.app, name="train")
+app.command("evolve")(evolve.evolve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("play")(play.play)
 app.command("report")(report.report)

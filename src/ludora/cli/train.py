@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from ludora.runs.log import RunLog
     from ludora.runs.store import Run
-    from ludora.settings import PPOConfig, RunSettings, Settings, SFTConfig, TrainSettings
+    from ludora.settings import PPOConfig, RunSettings, Settings, SFTConfig
 
-C = TypeVar("C", bound="TrainSettings")
+C = TypeVar("C", bound="RunSettings")
 LATEST = "latest"
 Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]
 Resume = Annotated[
@@ -166,11 +166,13 @@ def started(
 
 def _written_out(settings: C) -> C:
     """The settings with their `lora` recipe, which hangs on the model's size, as plain values."""
-    if settings.lora == "none":
+    from ludora.settings import TrainSettings
+
+    if not isinstance(settings, TrainSettings) or settings.lora == "none":
         return settings
     from ludora.models.recipes import resolve  # loads torch
 
-    return resolve(settings, say)
+    return cast(C, resolve(settings, say))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ludora.errors import InputError
-from ludora.models.families import LoraSettings, features, is_linear, resolve_targets
+from ludora.models.families import LoraSettings, features, first_layer, is_linear, resolve_targets
 from ludora.models.load import Base
 from ludora.rng import stream
 
@@ -274,6 +274,20 @@ class AdapterPack:
         self.adapters[name] = adapter
         self.changes += 1
         return adapter
+
+    def size(self, settings: LoraSettings) -> tuple[int, int]:
+        """Parameters that an adapter with these settings would have, and its lowest layer.
+
+        Raises:
+            InputError: no module matches the settings.
+        """
+        ranks = self._unwrapped_targets(settings)
+        widths = {name: sum(features(self._base_layer(name))) for name in ranks}
+        return sum(rank * widths[name] for name, rank in ranks.items()), first_layer(ranks)
+
+    def _base_layer(self, name: str) -> nn.Module:
+        module = self.base.model.get_submodule(name)
+        return module.base if isinstance(module, PackedLinear) else module
 
     def _unwrapped_targets(self, settings: LoraSettings) -> dict[str, int]:
         """Targets are resolved on the model as its family made it, so the wrappers step aside meanwhile."""
