@@ -82,7 +82,11 @@ def test_pipeline_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert child.operator == "crossover+mutation" and len(child.parents) == 2
     assert set(child.parents) == set(history.generations[0].survivors)
     first, second = (history.variants[name].genome for name in child.parents)
-    foreign = [g for g in child.changes[child.parents[0]] if getattr(child.genome, g) not in (getattr(first, g), getattr(second, g))]
+    foreign = [
+        g
+        for g in child.changes[child.parents[0]]
+        if getattr(child.genome, g) not in (getattr(first, g), getattr(second, g))
+    ]
     inherited_genes = [g for g in child.changes[child.parents[0]] if getattr(child.genome, g) == getattr(second, g)]
     assert foreign or inherited_genes
     assert set(child.scores) == {"1"} and all(len(v.scores) == 2 for v in history.survivors if v.generation == 0)
@@ -90,7 +94,9 @@ def test_pipeline_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert sorted(p.name for p in run.variants.iterdir()) == sorted(history.generations[-1].survivors)
     answers = run.read_json("comparison.json")
     assert [r["id"] for r in answers["base"]] == [r["id"] for r in answers["best"]] and len(answers["base"]) == 5
-    assert ludora(["evolve", "--resume", str(run.path), "--json"]) == 0  # over already: the same once more, no second test
+    assert (
+        ludora(["evolve", "--resume", str(run.path), "--json"]) == 0
+    )  # over already: the same once more, no second test
     again = json.loads(capsys.readouterr().out)
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
 
@@ -157,7 +163,11 @@ def test_a_budget_in_tokens_and_convergence_end_it(evolved: Evolved) -> None:
     summary, _, _ = evolved(tokens=1, generations=5)
     assert summary["ended"] == "tokens" and summary["generations"] == 1
     summary, run, _ = evolved(
-        stop_converged=True, generations=9, learning_rates=(1e-6,), mutations={"learning_rate": "draw"}, fresh_questions=False
+        stop_converged=True,
+        generations=9,
+        learning_rates=(1e-6,),
+        mutations={"learning_rate": "draw"},
+        fresh_questions=False,
     )
     assert summary["ended"] == "converged" and summary["generations"] == 5 and history_of(run).converged
 
@@ -236,9 +246,7 @@ def test_fewer_ranks_keep_the_best_part() -> None:
 
 
 def test_evolution_by_an_exact_game(evolved: Evolved) -> None:
-    summary, run, _ = evolved(
-        fitness="game:kuhn_poker", train_size=16, rungs=(), learning_rates=(5e-3,)
-    )
+    summary, run, _ = evolved(fitness="game:kuhn_poker", train_size=16, rungs=(), learning_rates=(5e-3,))
     history = history_of(run)
     for variant in history.variants.values():
         assert len(variant.scores) == 1  # measured once: asked again, it would say the same

@@ -49,9 +49,9 @@ def page(story: Story) -> str:
         _table(story),
         _games(story),
         _curves(story),
-        _config(story),
-        _events(story),
-        _again(story),
+        settings_section(story),
+        events_section(story),
+        again_section(story),
         f"<footer>Written by ludora {escape(__version__)} from the files of {escape(str(story.path))}.</footer>",
     ]
     return assemble(story.title, sections)
@@ -275,23 +275,24 @@ def _curves(story: Story) -> str:
     if not story.metrics:
         return ""  # the learning section has said so
     main = [
-        _curve(name, hint, [(k, story.series(k)) for k in keys], bounds, story.unit)
+        curve(name, hint, [(k, story.series(k)) for k in keys], bounds, story.unit)
         for keys, name, hint, bounds in CURVES
         if not (keys == ("nash_conv",) and story.by_nash_conv)  # the learning section has it, larger
     ]
     known = {"step", "time", "return", "expected_value", "evaluation_return", "loss", "eval_loss"}
     known |= {k for keys, *_ in CURVES for k in keys}
     others = sorted({k for line in story.metrics for k in line} - known)
-    more = [_curve(k, "", [(k, story.series(k))], None, story.unit) for k in others]
-    folded = f"<details><summary>All other metrics</summary>{_grid(more)}</details>" if any(more) else ""
-    return section("How the training went", _grid(main), folded)
+    more = [curve(k, "", [(k, story.series(k))], None, story.unit) for k in others]
+    folded = f"<details><summary>All other metrics</summary>{grid(more)}</details>" if any(more) else ""
+    return section("How the training went", grid(main), folded)
 
 
-def _grid(figures: Iterable[str]) -> str:
+def grid(figures: Iterable[str]) -> str:
+    """Figures side by side, as many as the screen is wide."""
     return f'<div class="charts">{"".join(figures)}</div>'
 
 
-def _curve(
+def curve(
     name: str,
     hint: str,
     lines: Sequence[tuple[str, list[Point]]],
@@ -310,7 +311,8 @@ def _curve(
     return f'<figure class="card"><figcaption>{caption}</figcaption>{drawn}</figure>'
 
 
-def _config(story: Story) -> str:
+def settings_section(story: Story) -> str:
+    """Every value of the config."""
     if not story.config:
         return section("Settings", _missing(story, "config.json", "Without it the run cannot be repeated."))
     rows = _pairs(flat(story.config))
@@ -321,7 +323,8 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join(f"<tr><th scope='row'>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in pairs)
 
 
-def _events(story: Story) -> str:
+def events_section(story: Story) -> str:
+    """Every event, folded."""
     if not story.events:
         return section("What happened", _missing(story, "events.jsonl", "It holds stages, saves and stops."))
     rows = [
@@ -335,6 +338,7 @@ def _events(story: Story) -> str:
     )
 
 
-def _again(story: Story) -> str:
+def again_section(story: Story) -> str:
+    """The commands that do it again."""
     lines = "\n".join(story.commands)
     return section("Do it again", f'<pre class="card">{escape(lines)}</pre>') if lines else ""

@@ -27,6 +27,7 @@ METRICS: Mapping[str, str] = {
     "flexible": "right, read in any form",
     "strict": "right, in the form that was asked for",
     "choice": "the right option is the likeliest",
+    "fuzzy": "fuzzy match (legacy)",
 }
 # What a model that acts in games can be told, and one that answers questions cannot.
 _ACTING = ("act", "labels", "history", "reasoning", "temperature", "top_p", "max_new_tokens", "retries")
@@ -153,7 +154,8 @@ class Quiz:
 
 def is_right(record: Record, metric: str) -> bool:
     """Whether an answer counts as right by a metric."""
-    return bool({"flexible": record.flexible, "strict": record.strict, "choice": record.option_right}[metric])
+    found = {"flexible": record.flexible, "strict": record.strict, "choice": record.option_right, "fuzzy": record.fuzzy}
+    return bool(found[metric])
 
 
 def _finite(value: Any) -> Any:

@@ -47,7 +47,6 @@ def measures(quiz: Quiz) -> list[Measure]:
     add("loss of the right option, nats", lambda r: _number(r.totals.option_nll))
     add("answers not in the form asked for", lambda r: percent(r.totals.unparsed))
     add("answers cut off", lambda r: percent(r.totals.truncated))
-    add("fuzzy match (legacy)", lambda r: percent(r.totals.fuzzy))
     return found
 
 

@@ -31,6 +31,12 @@ def write_report(run_path: Path) -> Path:
         InputError: the path is not a run folder.
     """
     story = read_story(run_path)
+    if story.kind == "evolve":
+        from ludora.evals import lineage_page  # which uses the tables of this file
+
+        told = lineage_page.tell(story)
+        _write(run_path / "report.md", lineage_page.markdown(told))
+        return _write(run_path / "report.html", lineage_page.page(told))
     _write(run_path / "report.md", markdown(story))
     return _write(run_path / "report.html", page(story))
 

@@ -183,3 +183,19 @@ def bootstrap(values: Sequence[float], *, seed: int = 0, samples: int = 10_000, 
     )
     low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(math.fsum(values) / n, float(low), float(high))
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation (1904): Pearson's of the ranks, ties sharing their mean rank.
+
+    None for fewer than three pairs, or where one side is all the same.
+    """
+    if len(first) != len(second):
+        raise ValueError("ranks are compared in pairs")
+    if len(first) < 3 or min(len(set(first)), len(set(second))) < 2:
+        return None
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
