@@ -229,7 +229,7 @@ class Lineage:
         size = -(-len(ordered) // BINS)
         groups = [ordered[i : i + size] for i in range(0, len(ordered), size)]
         return [
-            _Bin(_label(g[0]) if len(g) == 1 else f"{_label(g[0])} to {_label(g[-1])}", frozenset(g)) for g in groups
+            _Bin(_label(g[0]) if len(g) == 1 else f"{_label(g[0])}\N{EN DASH}{_label(g[-1])}", frozenset(g)) for g in groups
         ]
 
     # ---- rungs -----------------------------------------------------------------------------------------------------
@@ -259,6 +259,9 @@ def _label(value: Value) -> str:
     """A value as short as it can be told."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and 0 < abs(value) < 0.01:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 

@@ -26,12 +26,12 @@ from ludora.evals.quiz import KIND, Quiz
 from ludora.evals.report import fenced, inline, table
 from ludora.evals.story import Story, flat
 from ludora.evals.tables import NONE, percent, signed
-from ludora.evals.trees import Dot, family_tree, heat_map, scatter
+from ludora.evals.pictures import Dot, family_tree, heat_map, scatter
 
 _UNIT = "generation"
 # metrics of a generation: keys, title, hint (one word each)
 _CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("best_fitness", "mean_fitness"), "Fitness", "best so far, mean of the generation"),
+    (("best_fitness", "mean_fitness"), "Fitness", "best known, mean of the generation"),
     (("best_accuracy",), "Accuracy of the best", "share of the questions it was selected by"),
     (("best_perplexity",), "Perplexity of the best", "of the reference answers"),
     (("hypervolume",), "Hypervolume", "of quality and smallness; grows as the front moves out"),
@@ -295,7 +295,7 @@ def _pareto(lineage: Lineage, listed: str) -> str:
     ]
     figures = [_figure("Fitness by size", "the line joins the Pareto front", drawn)]
     figures += [_figure("Fitness by value at a rung", "those that went on", check) for check in checks]
-    return section("Small or good", grid(filter(None, figures))) + listed if drawn else listed
+    return section("Small or good", grid(filter(None, figures), "large")) + listed if drawn else listed
 
 
 def _figure(name: str, hint: str, drawn: str) -> str:
@@ -305,7 +305,7 @@ def _figure(name: str, hint: str, drawn: str) -> str:
 
 def _heat_maps(lineage: Lineage) -> str:
     maps = [_figure(f"{m.y} by {m.x}", "mean fitness, number of variants", heat_map(m)) for m in lineage.heat_maps()]
-    return section("Which settings do well", grid(filter(None, maps))) if any(maps) else ""
+    return section("Which settings do well", grid(filter(None, maps), "large")) if any(maps) else ""
 
 
 def _table(block: Block) -> str:

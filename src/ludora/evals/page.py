@@ -287,9 +287,9 @@ def _curves(story: Story) -> str:
     return section("How the training went", grid(main), folded)
 
 
-def grid(figures: Iterable[str]) -> str:
-    """Figures side by side, as many as the screen is wide."""
-    return f'<div class="charts">{"".join(figures)}</div>'
+def grid(figures: Iterable[str], kind: str = "") -> str:
+    """Figures side by side, as many as the screen is wide; `large` ones are fewer."""
+    return f'<div class="charts {kind}">{"".join(figures)}</div>'
 
 
 def curve(

@@ -10,7 +10,7 @@ from html import escape
 from ludora.evals.lineage import HeatMap, Lineage, Member
 from ludora.evals.plots import Point, minus, number, ticks
 
-COLUMN, ROW, TOP = 168, 26, 34  # pixels of the family tree
+COLUMN, ROW, TOP, LABEL = 196, 26, 34, 132  # pixels of the family tree; a label's width
 CELL, LEFT = 64, 92  # of a heat map
 _POINTS = (420, 260)
 
@@ -59,8 +59,8 @@ def _edges(lineage: Lineage, places: dict[tuple[int, str], Point], generation: i
 
 
 def _curve(start: Point, end: Point, kind: str) -> str:
-    (x1, y1), (x2, y2) = (start[0] + 5, start[1]), (end[0] - 5, end[1])
-    bend = x2 - (x2 - x1) * 0.25
+    (x1, y1), (x2, y2) = (start[0] + LABEL, start[1]), (end[0] - 5, end[1])
+    bend = (x1 + x2) / 2
     return f'<path class="{kind}" d="M{x1:.0f},{y1:.0f} C{bend:.0f},{y1:.0f} {bend:.0f},{y2:.0f} {x2:.0f},{y2:.0f}"/>'
 
 
