@@ -13,10 +13,11 @@ from typing import Any
 import typer
 
 from ludora.cli.main import app
-from ludora.config import _allowed, presets
+from ludora.config import CONFIGS, _allowed, presets
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
+from ludora.evolve.settings import EvolveConfig
 from ludora.players.build import PLAYERS
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings, shown
+from ludora.settings import ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings, shown
 
 DOCS = Path(__file__).parents[2] / "docs"
 PART = re.compile(r"(<!-- made: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -40,7 +41,7 @@ def keys(part: Any, less: Any = None) -> str:
     for key, field in part.model_fields.items():
         if less and key in less.model_fields and _says(field) == _says(less.model_fields[key]):
             continue
-        default = shown(field.default) if field.default not in ("", (), {}) else "empty"
+        default = _shown(field.default) if field.default not in ("", (), {}) else "empty"
         pattern = any(getattr(m, "pattern", None) for m in field.metadata)
         allowed = "text" if pattern else _allowed(field.annotation, field.metadata)
         meaning = re.sub(r" \((act|baseline) = \w+\)", "", field.description or "")  # said again from NEEDS
@@ -50,6 +51,10 @@ def keys(part: Any, less: Any = None) -> str:
         fixed = f"fixed for `--resume`{only}" if fixing else None
         lines.append((f"`{key}`", allowed, default, "; ".join(filter(None, [*notes, fixed]))))
     return rows(("key", "may be", "default", "meaning"), *lines)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(shown, value)) if isinstance(value, tuple) else shown(value)
 
 
 def _says(field: Any) -> tuple[Any, ...]:
@@ -140,6 +145,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "train keys": lambda: keys(TrainSettings, RunSettings),
     "ppo keys": lambda: keys(PPOConfig, TrainSettings),
     "sft keys": lambda: keys(SFTConfig, TrainSettings),
+    "evolve keys": lambda: keys(EvolveConfig, RunSettings),
     "presets": list_presets,
     "catalogue": catalogue,
     "players": list_players,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ludora.cli.common import Overrides, Shown, prints
+from ludora.cli.common import Overrides, Shown, prints, with_parameters
 from ludora.cli.train import Config, Resume, started
 from ludora.errors import InputError
 
@@ -17,10 +19,26 @@ if TYPE_CHECKING:
     from ludora.runs.store import Run
 
 PRESET = "evolve"
-Size = Annotated[int | None, typer.Option(help="Short for KEY=VALUE of that name.")]
+SIZES = ("generations", "population", "train_size", "eval_size")
+
+
+def sized(command: Callable[..., Shown]) -> Callable[..., Shown]:
+    """Give a command the options `--generations` ..., which are short for KEY=VALUE."""
+    option = Annotated[int | None, typer.Option(help="Short for KEY=VALUE of that name.")]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> Shown:
+        sizes = [f"{key}={value}" for key in SIZES if (value := given.pop(key)) is not None]
+        config, texts = given.pop("config"), list(given.pop("overrides") or ())
+        if config and "=" in config:  # no CONFIG was given, so the first override took its place
+            texts, config = [config, *texts], None
+        return command(**given, config=config, overrides=texts + sizes)
+
+    return with_parameters(run, command, dict.fromkeys(SIZES, (option, None)))
 
 
 @prints
+@sized
 def evolve(
     config: Config = None,
     overrides: Overrides = None,
@@ -30,22 +48,13 @@ def evolve(
     ] = False,
     quick: Annotated[bool, typer.Option("--quick-test", help="Small but real: minutes instead of hours.")] = False,
     sequential: Annotated[bool, typer.Option("--sequential", help="One variant after another: pack=1.")] = False,
-    generations: Size = None,
-    population: Size = None,
-    train_size: Size = None,
-    eval_size: Size = None,
 ) -> Shown:
     """Evolve LoRA adapters and their settings (without CONFIG: the preset `evolve`). Ctrl-C saves; --resume goes on."""
     from ludora.evolve.settings import PIPELINE_TEST, QUICK_TEST, EvolveConfig
 
     if test and quick:
         raise InputError("--pipeline-test and --quick-test are two sizes of one thing", "give one of them")
-    texts = list(overrides or ())
-    if config and "=" in config:
-        texts, config = [config, *texts], None
-    sizes = {"generations": generations, "population": population, "train_size": train_size, "eval_size": eval_size}
-    texts += [f"{key}={value}" for key, value in sizes.items() if value is not None]
-    texts += ["pack=1"] if sequential else []
+    texts = [*(overrides or ()), *(["pack=1"] if sequential else [])]
     given = {text.partition("=")[0].strip() for text in texts}
     shrunk = PIPELINE_TEST if test else QUICK_TEST if quick else {}
     texts += [f"{key}={value}" for key, value in shrunk.items() if key not in given]

@@ -113,8 +113,8 @@ def shrunk(means: Sequence[float], errors: Sequence[float]) -> list[tuple[float,
 def by_pareto(standings: Sequence[Standing]) -> list[list[Standing]]:
     """Fronts, the best first: nobody in a front is beaten in quality and parameters at once by one of it or below.
 
-    Qualities count as equal within the cells of a grid that are half the mean deviation wide (epsilon-dominance, Laumanns
-    et al. 2002), so that noise beats nobody. Within a front the better come first.
+    Qualities count as equal within the cells of a grid half the mean deviation wide (epsilon-dominance, Laumanns et al.
+    2002), so that noise beats nobody. Within a front the better come first.
     """
     deviation = math.fsum(s.deviation for s in standings) / max(1, len(standings))
     grid = {s.name: _cell(s.quality, deviation / 2) for s in standings}

@@ -281,13 +281,11 @@ class AdapterPack:
         Raises:
             InputError: no module matches the settings.
         """
-        ranks = self._unwrapped_targets(settings)
-        widths = {name: sum(features(self._base_layer(name))) for name in ranks}
-        return sum(rank * widths[name] for name, rank in ranks.items()), first_layer(ranks)
-
-    def _base_layer(self, name: str) -> nn.Module:
-        module = self.base.model.get_submodule(name)
-        return module.base if isinstance(module, PackedLinear) else module
+        ranks, total = self._unwrapped_targets(settings), 0
+        for name, rank in ranks.items():
+            module = self.base.model.get_submodule(name)
+            total += rank * sum(features(module.base if isinstance(module, PackedLinear) else module))
+        return total, first_layer(ranks)
 
     def _unwrapped_targets(self, settings: LoraSettings) -> dict[str, int]:
         """Targets are resolved on the model as its family made it, so the wrappers step aside meanwhile."""
