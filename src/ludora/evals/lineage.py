@@ -229,7 +229,8 @@ class Lineage:
         size = -(-len(ordered) // BINS)
         groups = [ordered[i : i + size] for i in range(0, len(ordered), size)]
         return [
-            _Bin(_label(g[0]) if len(g) == 1 else f"{_label(g[0])}\N{EN DASH}{_label(g[-1])}", frozenset(g)) for g in groups
+            _Bin(_label(g[0]) if len(g) == 1 else f"{_label(g[0])}\N{EN DASH}{_label(g[-1])}", frozenset(g))
+            for g in groups
         ]
 
     # ---- rungs -----------------------------------------------------------------------------------------------------

@@ -22,11 +22,11 @@ from ludora.evals.page import (
     settings_section,
     with_ends,
 )
+from ludora.evals.pictures import Dot, family_tree, heat_map, scatter
 from ludora.evals.quiz import KIND, Quiz
 from ludora.evals.report import fenced, inline, table
 from ludora.evals.story import Story, flat
 from ludora.evals.tables import NONE, percent, signed
-from ludora.evals.pictures import Dot, family_tree, heat_map, scatter
 
 _UNIT = "generation"
 # metrics of a generation: keys, title, hint (one word each)
