@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from support import ours as our_side
 from support.machine import emit, median, rounded, say, settle
@@ -63,30 +63,40 @@ def working(*args: Any) -> Iterator[Worker]:
         worker.close()
 
 
-def plain_seconds(plain: Plain, turns: Sequence[Turn], batches: tuple[int, int]) -> tuple[float, float, float]:
-    """Seconds per decision of the rollout and of one epoch, and per optimiser step, on so many batches of each."""
-    size = plain.batch
-    acting = plain.rollout(turns[: batches[0] * size])
-    return acting, *plain.update(turns[: batches[1] * size])
+class Seconds(NamedTuple):
+    """Of the plain way: per decision of the rollout, of the critic's pass and of one epoch, and per optimiser step."""
+
+    acting: float
+    critic: float
+    training: float
+    step: float
+
+    def update(self, epochs: int, minibatch: int, *, critic: bool = True) -> float:
+        """Seconds per decision of a whole update."""
+        return self.acting + critic * self.critic + epochs * (self.training + self.step / minibatch)
 
 
-def compare(
-    ours: Sequence[dict[str, Any]], theirs: Sequence[tuple[float, float, float]], epochs: int, minibatch: int
-) -> dict[str, Any]:
+def plain_seconds(plain: Plain, turns: Sequence[Turn], batches: tuple[int, int]) -> Seconds:
+    """On so many batches of acting, and of each other pass."""
+    acting, fewer = turns[: batches[0] * plain.batch], turns[: batches[1] * plain.batch]
+    return Seconds(plain.rollout(acting), plain.features(fewer), *plain.update(fewer))
+
+
+def compare(ours: Sequence[dict[str, Any]], theirs: Sequence[Seconds], epochs: int, minibatch: int) -> dict[str, Any]:
     """Decisions per second of both sides, medians over the repeats, and their ratios."""
     rollout = median([row["decisions"] / row["seconds_rollout"] for row in ours])
     update = median([row["decisions"] / row["seconds"] for row in ours])
-    acting, training, step = (median(column) for column in zip(*theirs, strict=True))
-    plain_update = 1 / (acting + epochs * (training + step / minibatch))
+    plain = Seconds(*(median(column) for column in zip(*theirs, strict=True)))
     return {
         "decisions_per_second": update,
         "decisions_per_second_rollout": rollout,
-        "plain_decisions_per_second": plain_update,
-        "plain_decisions_per_second_rollout": 1 / acting,
-        "ratio": update / plain_update,
-        "ratio_rollout": rollout * acting,
+        "plain_decisions_per_second": 1 / plain.update(epochs, minibatch),
+        "plain_decisions_per_second_rollout": 1 / plain.acting,
+        "ratio": update * plain.update(epochs, minibatch),
+        "ratio_plain_without_critic": update * plain.update(epochs, minibatch, critic=False),
+        "ratio_rollout": rollout * plain.acting,
         "ratio_lowest": min(row["decisions"] / row["seconds"] for row in ours)
-        * min(row[0] + epochs * (row[1] + row[2] / minibatch) for row in theirs),
+        * min(row.update(epochs, minibatch) for row in theirs),
     }
 
 
@@ -161,7 +171,9 @@ def no_repeats(options: argparse.Namespace, facts: dict[str, Any], batches: tupl
 
 HOW = (
     "plain: PEFT unmodified, adapter in the base's dtype, left-padded batches with an attention mask, logits of the whole "
-    "vocabulary at every position, nothing cached; timed on a sample and extrapolated per decision. flops_share: "
+    "vocabulary at every position, nothing cached; timed on a sample and extrapolated per decision. Both sides do the same "
+    "passes: acting, the base without adapter once per decision for the critic, one forward and backward pass per epoch; "
+    "ratio_*_plain_without_critic leaves the plain way's second one out. flops_share: "
     "(4 P + 6 sum r (in + out)) x tokens computed / seconds of the training pass, optimiser included, over the best matmul"
 )
 
@@ -189,6 +201,7 @@ def main() -> None:
         "benchmark": "ppo_throughput",
         **{key: poker.pop(key) for key in list(poker) if key.startswith(("ratio", "decisions_per", "plain_"))},
         "ratio_no_repeats": hexes.pop("ratio"),
+        "ratio_no_repeats_plain_without_critic": hexes.pop("ratio_plain_without_critic"),
         "ratio_rollout_no_repeats": hexes.pop("ratio_rollout"),
         **{key: hexes.pop(key) for key in shared},
         "tokens_per_distinct_token": poker.pop("tokens_per_distinct_token"),

@@ -1,8 +1,8 @@
 """The plain way: PEFT as it comes, a padded prompt per decision, logits of every position, nothing kept.
 
 What most code does: `get_peft_model`, prompts padded on the left by the tokenizer with an attention mask, batches of 32,
-one forward pass per batch in the rollout and one forward and backward pass per batch and epoch in the update, the
-same clipped loss, AdamW on the adapter. The adapter is in the base's dtype: PEFT's default of fp32 is slower here.
+one forward pass per batch in the rollout, one with the adapter switched off for what the critic reads, and one forward
+and backward pass per batch and epoch in the update, the same clipped loss, AdamW on the adapter. The adapter is in the base's dtype: PEFT's default of fp32 is slower here.
 """
 
 from __future__ import annotations
@@ -55,13 +55,15 @@ class Plain:
             found.append((list(self.chat.opening(ask(turn.messages, legal, "letters"), STEM)), [p[0] for p in paths]))
         return found
 
-    def _log_probs(self, batch: Sequence[tuple[list[int], list[int]]]) -> Tensor:
-        """Log-probabilities of the whole vocabulary at the last position, [B, V]."""
+    def _padded(self, batch: Sequence[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
         padded = self.tokenizer.pad({"input_ids": [tokens for tokens, _ in batch]}, return_tensors="pt")
         mask = padded["attention_mask"]
         positions = (mask.cumsum(1) - 1).clamp_min(0)
-        logits = self.model(input_ids=padded["input_ids"], attention_mask=mask, position_ids=positions).logits
-        return logits[:, -1].float().log_softmax(-1)
+        return {"input_ids": padded["input_ids"], "attention_mask": mask, "position_ids": positions}
+
+    def _log_probs(self, batch: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+        """Log-probabilities of the whole vocabulary at the last position, [B, V]."""
+        return self.model(**self._padded(batch)).logits[:, -1].float().log_softmax(-1)
 
     def rollout(self, turns: Sequence[Turn]) -> float:
         """Seconds per decision of acting, without the game itself."""
@@ -73,6 +75,16 @@ class Plain:
                 batch = prompts[i : i + self.batch]
                 for row, (_, labels) in zip(self._log_probs(batch), batch, strict=True):
                     torch.multinomial(row[labels].exp(), 1)
+        return (time.perf_counter() - start) / len(prompts)
+
+    def features(self, turns: Sequence[Turn]) -> float:
+        """Seconds per decision of the base's last hidden states, which the critic reads; no logits."""
+        prompts = self.prompts(turns)
+        self.model.eval()
+        start = time.perf_counter()
+        with torch.no_grad(), self.model.disable_adapter():
+            for i in range(0, len(prompts), self.batch):
+                self.model.get_base_model().base_model(**self._padded(prompts[i : i + self.batch]))
         return (time.perf_counter() - start) / len(prompts)
 
     def update(self, turns: Sequence[Turn]) -> tuple[float, float]:

@@ -104,9 +104,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_parameters(
     run: Callable[..., Any], command: Callable[..., Any], added: Mapping[str, tuple[Any, Any]]
 ) -> Callable[..., Any]:
-    """Tell typer, which reads signatures, that `run` takes what `command` takes (but `settings`), and `added`."""
+    """Tell typer, which reads signatures, that `run` takes what `command` takes, and `added`.
+
+    A parameter of `command` annotated `Any` is made by what wraps it, so it is no option.
+    """
     signature = inspect.signature(command, eval_str=True)
-    kept = [p.replace(kind=p.KEYWORD_ONLY) for name, p in signature.parameters.items() if name != "settings"]
+    kept = [p.replace(kind=p.KEYWORD_ONLY) for p in signature.parameters.values() if p.annotation is not Any]
     kept += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in added.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ludora.types import Message
@@ -68,7 +68,7 @@ class Splits:
     search: tuple[Question, ...]
     test: tuple[Question, ...]
     duplicates: int = 0
-    judge: Judge | None = None
+    judge: Judge | None = field(default=None, compare=False)
 
 
 def key_of(question: Question) -> str:

@@ -38,6 +38,7 @@ SOURCES: Mapping[str, tuple[str, str]] = {
     "alpaca": ("instructions with answers, written by a model", _HUB),
     "dolly": ("instructions with answers, written by people", _HUB),
 }
+FILES = "questions of a JSON or JSONL file: dataset(FILE.jsonl, style=final, search_share=0.2, test_share=0.2)"
 _MADE = ("arithmetic", "snake-moves", "positions", "reasoning-gym")  # by functions of these names in `generated`
 _PATIENCE = 2000  # candidates in a row that bring nothing new: then there is nothing more
 _SHARE = 0.2  # of the questions of a pool, to select by; and as many for the test where it has no test split
@@ -45,7 +46,10 @@ _SHARE = 0.2  # of the questions of a pool, to select by; and as many for the te
 
 def is_dataset(text: str) -> bool:
     """Whether a TASK string names a data set, known or not."""
-    name = parse(text).name
+    try:
+        name = parse(text).name
+    except InputError:
+        return False  # what it is instead, whoever reads games will say
     return name == "dataset" or name in SOURCES
 
 

@@ -31,13 +31,13 @@ STOPS: Mapping[str, tuple[str, ...]] = {
 }
 
 # a minus counts where it is a sign, not between two numbers; commas only between groups of three digits
-_NUMBER = re.compile(r"(?:(?<![\w.)\]])[-\u2212])?\s?\$?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+")
+_NUMBER = re.compile(r"(?:(?<![\w.)\]])[-\u2212])?(?:\$\s?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+")
 _WHOLE = re.compile(r"[-\u2212]?\s?\$?\s?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?\s?[%.]?")
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _FINAL = re.compile(r"\banswer\b\W{0,4}?[:=][ \t*_`]*([^\n]*)", re.IGNORECASE)
 _STRICT_FINAL = re.compile(r"Answer:[ \t]*([^\n]*)")
 _STRICT_CHOICE = re.compile(r"answer is:?\s*(?:\(([A-Z])\)|([A-Z])(?![\w'])(?!\s+\w))")
-_NAMED_CHOICE = re.compile(r"\(([A-Z])\)|\b(?:answer|option|choice)\b(?:\s+is|\s*[:=])?\s*\**([A-Z])(?![\w'])")
+_NAMED_CHOICE = re.compile(r"\(([A-Z])\)|\b(?i:answer|option|choice)\b(?:\s+is|\s*[:=])?\s*\**([A-Z])(?![\w'])")
 _LONE_CHOICE = re.compile(r"\W*([A-Z])(?:[.):]|\W*$)")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 NAME = "ludora"
+STEP = 64  # keys of a history that a CPU reads at a time
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -81,12 +82,12 @@ class Layout:
     grid: Grid | None = None
     _bias: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
-    def row_bias(self, row: int, past: History, window: int | None, device: torch.device) -> Tensor:
-        """The same for the fresh tokens of one conversation, [1, 1, 1, fresh, length + fresh]."""
+    def row_bias(self, row: int, past: History, window: int | None, seen: int, device: torch.device) -> Tensor:
+        """The same for the fresh tokens of one conversation, [1, 1, 1, fresh, seen]: none sees what comes after it."""
         key = (row, window)
         if key not in self._bias:
-            total = past.length + past.fresh
-            distance = torch.arange(past.length, total, device=device)[:, None] - torch.arange(total, device=device)
+            at = torch.arange(past.length, past.length + past.fresh, device=device)
+            distance = at[:, None] - torch.arange(seen, device=device)
             self._bias[key] = _additive((distance >= 0)[None], distance[None], window)
         return self._bias[key]
 
@@ -107,23 +108,33 @@ class History:
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
 
-    def put(self, layer: int, k: Tensor, v: Tensor) -> KeysValues:
-        """Append this layer's fresh keys and values [heads, fresh, D]; return the whole history's."""
+    def put(self, layer: int, k: Tensor, v: Tensor, step: int = 1) -> KeysValues:
+        """Append this layer's fresh keys and values [heads, fresh, D].
+
+        Returns:
+            The whole history's, rounded up to a multiple of `step` tokens; what is beyond its end is finite, and not to
+            be looked at.
+        """
         stop = self.length + self.fresh
         room = self.keys[layer].shape[1] if layer in self.keys else 0
         if stop > room:
             for store, new in ((self.keys, k), (self.values, v)):
-                grown = new.new_zeros(new.shape[0], max(64, 2 * room, stop), new.shape[2])
+                grown = new.new_zeros(new.shape[0], _rounded(max(2 * room, stop), STEP), new.shape[2])
                 if room:
                     grown[:, : self.length] = store[layer][:, : self.length]
                 store[layer] = grown
         self.keys[layer][:, self.length : stop] = k
         self.values[layer][:, self.length : stop] = v
-        return self.keys[layer][:, :stop], self.values[layer][:, :stop]
+        seen = _rounded(stop, step)
+        return self.keys[layer][:, :seen], self.values[layer][:, :seen]
 
     @property
     def bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (*self.keys.values(), *self.values.values()))
+
+
+def _rounded(count: int, step: int) -> int:
+    return -(-count // step) * step
 
 
 class Grid:
@@ -137,8 +148,6 @@ class Grid:
         device: where they are kept.
     """
 
-    STEP = 64
-
     def __init__(self, rows: int, device: torch.device) -> None:
         self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
         self.part = slice(0, rows)  # the rows that are being added to
@@ -149,7 +158,7 @@ class Grid:
     def begin(self, part: slice, fresh: int) -> Tensor:
         """`fresh` tokens come to each row of a part: their positions [part, fresh]."""
         self.part, self._bias = part, {}
-        wanted = -(-(int(self.lengths[part].max()) + fresh) // self.STEP) * self.STEP
+        wanted = _rounded(int(self.lengths[part].max()) + fresh, STEP)
         if wanted > self._columns:
             self._columns = wanted
             for stores in self._stores.values():
@@ -328,24 +337,20 @@ def _ragged(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """Each row over its own history, one after another: nothing is padded or copied.
+    """Each row over its own history, one after another: no row is padded to another's length.
 
-    In fp32 the products are those of training. In 16 bits a CPU prepares each product for its very shape, which takes
-    a millisecond and is in vain here, where histories grow with every token; torch's own kernel needs no preparation.
+    A CPU prepares a 16-bit product for its very shape, which takes longer than the product itself, and histories grow
+    with every token: so it reads their keys up to the next multiple of `STEP`, the end masked. Torch's own kernel needs
+    no preparation, but for a single query it is 15 times slower there (docs/log.md).
     """
     q, k, v = qkv
-    fused = softcap is None and q.dtype != torch.float32
+    step = 1 if q.is_cuda else STEP
     out = torch.zeros_like(q)  # rows and tokens that are filling stay zero
     for row, past in enumerate(cast("list[History]", layout.history)):
         n = past.fresh
-        keys, values = past.put(layer, k[row, :, :n], v[row, :, :n])
-        if n == 1:  # a single token sees all there is, so it needs no mask
-            keys, values = (keys, values) if window is None else (keys[:, -window:], values[:, -window:])
-            bias = None
-        else:
-            bias = layout.row_bias(row, past, window, q.device)
-        now = q[row : row + 1, :, :n], keys[None], values[None], bias, scale
-        out[row, :, :n] = (_fused(*now) if fused else product(*now, softcap))[0]
+        keys, values = past.put(layer, k[row, :, :n], v[row, :, :n], step)
+        bias = layout.row_bias(row, past, window, keys.shape[1], q.device)
+        out[row, :, :n] = product(q[row : row + 1, :, :n], keys[None], values[None], bias, scale, softcap)[0]
     return out
 
 

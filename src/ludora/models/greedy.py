@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ludora.models.adapters import Adapter
-from ludora.models.attention import Grid
+from ludora.models.attention import STEP, Grid
 from ludora.models.policy import PIECE, Policy
 from ludora.models.rows import Row, Tokens, fill, parts, segments
 from ludora.types import Stop
@@ -79,7 +79,7 @@ class Greedy:
         rank = {id(a): n for n, a in enumerate(dict.fromkeys(adapters))}
         waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         while waiting:
-            columns = len(prompts[waiting[0]]) + max_new_tokens + Grid.STEP
+            columns = len(prompts[waiting[0]]) + max_new_tokens + STEP
             room = CACHE_BYTES // (columns * self._bytes_per_token())
             size = max(1, min(self.rows, room))
             wave, waiting = waiting[:size], waiting[size:]
