@@ -157,19 +157,19 @@ def test_memory_that_runs_out_halves_the_pack(cohort: Callable[..., Cohort], mon
     assert cohort(texts()).train(calm, PLAN.steps)
     it, notes = cohort(texts()), []
     it.note = lambda *facts: notes.append(facts)
-    real = it.policy.token_losses
+    real = it.policy.learn_texts
     calls = iter(range(1000))
 
-    def tight(texts: Sequence[Text], adapters: Sequence[object]) -> Tensor:
+    def tight(texts: Sequence[Text], adapters: Sequence[object], weights: Tensor) -> Tensor:
         if next(calls) >= 2 and len(set(map(id, adapters))) > 1:
             raise torch.OutOfMemoryError("no more")
-        return real(texts, adapters)  # type: ignore[arg-type]
+        return real(texts, adapters, weights)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(it.policy, "token_losses", tight)
+    monkeypatch.setattr(it.policy, "learn_texts", tight)
     assert it.train(pressed, PLAN.steps)
     assert [note[0] for note in notes] == [2, 1] and it.capacity == 1
     assert_same(weights(pressed), weights(calm))
-    monkeypatch.setattr(it.policy, "token_losses", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("never")))
+    monkeypatch.setattr(it.policy, "learn_texts", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("never")))
     with pytest.raises(TrainingFailed, match="single variant"):
         it.train(trials(), PLAN.steps)
 

@@ -15,10 +15,11 @@ segment of a batch is multiplied by matrices of its own rank, and none is padded
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -119,6 +120,15 @@ class _Slot:
             return
         self.trial.tensors = {"adapter": self.adapter.tensors(), "optimizer": self.optimizer.tensors()}
         self.trial.draws = self.adapter.draws
+
+
+_Part = tuple[_Slot, list[Item], int]  # of a learner's batch, and how many losses all of its parts have
+Kind = TypeVar("Kind", Text, Choice)
+
+
+def _counted(items: Sequence[Item], kind: type[Kind]) -> list[tuple[Kind, int]]:
+    """The distinct items of a kind, in order, and how often each is there."""
+    return list(Counter(item for item in items if isinstance(item, kind)).items())
 
 
 class Cohort:
@@ -262,9 +272,10 @@ class Cohort:
             homes.prepare(batch)
         cut = [list(parts(batch, self.plan.accumulation, self.plan.part_tokens)) for batch in batches]
         totals = [sum(map(units, batch)) for batch in batches]
-        for slot in self._slots:
+        for slot, total in zip(self._slots, totals, strict=True):
             slot.optimizer.zero_grad()
             slot.adapter.training = slot.adapter.settings.dropout > 0
+            slot.trial.loss[1] += total
         for number in range(max(map(len, cut))):
             now = [
                 (slot, own[number], total)
@@ -272,12 +283,8 @@ class Cohort:
                 if number < len(own)
             ]
             for group in self._passes(now):
-                losses = self._losses([(slot.adapter, items) for slot, items, _ in group])
-                means = [loss.sum() / total for loss, (_, _, total) in zip(losses, group, strict=True)]
-                torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
-                for loss, (slot, _, _) in zip(losses, group, strict=True):
-                    slot.trial.loss[0] += float(loss.detach().sum())
-                    slot.trial.loss[1] += float(len(loss))
+                self._learn_texts(group)
+                self._learn_choices(group)
         for slot in self._slots:
             slot.adapter.training = False
 
@@ -291,9 +298,9 @@ class Cohort:
         self.engine.caches = not self.engine.has_trunk
         return self._homes[depth]
 
-    def _passes(self, now: Sequence[tuple[_Slot, list[Item], int]]) -> Iterator[list[tuple[_Slot, list[Item], int]]]:
+    def _passes(self, now: Sequence[_Part]) -> Iterator[list[_Part]]:
         """The parts in groups of at most `pass_tokens` tokens, but at least one: no part is ever cut in two."""
-        group: list[tuple[_Slot, list[Item], int]] = []
+        group: list[_Part] = []
         size = 0
         for entry in now:
             own = sum(self._tokens(item) for item in dict.fromkeys(entry[1]))
@@ -308,21 +315,34 @@ class Cohort:
         row = self.policy.row(item.query) if isinstance(item, Choice) else item.row
         return len(row.tokens) - row.prefix
 
-    def _losses(self, group: Sequence[tuple[Adapter, Sequence[Item]]]) -> list[Tensor]:
-        """Per learner its losses [units], in order of its items; equal examples of one are computed once."""
-        known: dict[tuple[int, Item], Tensor] = {}
-        texts = [(a, item) for a, items in group for item in dict.fromkeys(items) if isinstance(item, Text)]
-        choices = [(a, item) for a, items in group for item in dict.fromkeys(items) if isinstance(item, Choice)]
-        if texts:
-            values = self.policy.token_losses([text for _, text in texts], [a for a, _ in texts])
-            split = torch.split(values, [units(text) for _, text in texts])
-            known |= {(id(a), text): value for (a, text), value in zip(texts, split, strict=True)}
-        if choices:
-            table = self.policy.action_log_probs([c.query for _, c in choices], [a for a, _ in choices])
-            index = torch.tensor([c.index for _, c in choices], device=table.device)
-            chosen = -table.gather(1, index[:, None])
-            known |= {(id(a), choice): value for (a, choice), value in zip(choices, chosen, strict=True)}
-        return [torch.cat([known[id(a), item] for item in items]) for a, items in group]
+    def _learn_texts(self, group: Sequence[_Part]) -> None:
+        """Gradients of the texts of a pass; equal ones of one learner are computed once, and count as often."""
+        found = [(slot, text, n / total) for slot, items, total in group for text, n in _counted(items, Text)]
+        if not found:
+            return
+        weights = torch.tensor([weight for _, text, weight in found for _ in text.targets])
+        weights = weights.to(self.engine.base.device)
+        texts, adapters = [text for _, text, _ in found], [slot.adapter for slot, _, _ in found]
+        losses = self.policy.learn_texts(texts, adapters, weights) * weights
+        self._count_losses([slot for slot, text, _ in found for _ in text.targets], losses, group)
+
+    def _learn_choices(self, group: Sequence[_Part]) -> None:
+        """The same of choices among legal actions."""
+        found = [(slot, choice, n / total) for slot, items, total in group for choice, n in _counted(items, Choice)]
+        if not found:
+            return
+        table = self.policy.action_log_probs([c.query for _, c, _ in found], [slot.adapter for slot, _, _ in found])
+        index = torch.tensor([c.index for _, c, _ in found], device=table.device)
+        weights = torch.tensor([weight for _, _, weight in found], device=table.device)
+        losses = -table.gather(1, index[:, None])[:, 0] * weights
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self._count_losses([slot for slot, _, _ in found], losses.detach(), group)
+
+    def _count_losses(self, owners: Sequence[_Slot], losses: Tensor, group: Sequence[_Part]) -> None:
+        """Add up each learner's loss; `losses` are shares of a step's mean."""
+        totals = {id(slot): total for slot, _, total in group}
+        for slot, loss in zip(owners, losses.tolist(), strict=True):
+            slot.trial.loss[0] += loss * totals[id(slot)]
 
     def _update(self, slot: _Slot, batch: Sequence[Item]) -> None:
         trial, recipe = slot.trial, slot.trial.recipe
