@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from support.machine import emit, median, peak_rss_gb, rounded, say, settle
 from support.positions import turns_of
+from support.workers import working
 
 from ludora.config import load_config
 from ludora.learn import lessons, sft
@@ -35,44 +35,6 @@ OUR_SIDE = "--our-side"  # first argument of the process that runs our side
 GAME = "hex(board_size=5)"
 EPOCHS = 3
 PEERS = {"trl": "SFTTrainer", "trainer": "Trainer"}
-
-
-class Worker:
-    """One side in its own process, asked for one turn at a time."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = command
-        self._process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.facts = self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{' '.join(self._command[:3])} ended early, exit code {self._process.wait()}")
-        return dict(json.loads(line))
-
-    def turn(self) -> dict[str, Any]:
-        """The figures of one more turn."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("next\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
-
-
-@contextmanager
-def working(*command: str) -> Iterator[Worker]:
-    """A worker that ends with the block."""
-    worker = Worker(command)
-    try:
-        yield worker
-    finally:
-        worker.close()
 
 
 def our_side(overrides: list[str]) -> None:

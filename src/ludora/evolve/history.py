@@ -146,6 +146,7 @@ class History:
                     variant.steps, variant.tokens = row["steps"], row["tokens"]
                 else:
                     self.finals[row["id"]]["scores"][row["block"]] = score
+                    self.finals[row["id"]]["tokens"] = row["tokens"]
             case "failed":
                 if row["id"] in self.variants:
                     variant = self.variants[row["id"]]
@@ -159,7 +160,13 @@ class History:
             case "converged":
                 self.converged = True
             case "final":
-                self.finals[row["id"]] = {"variant": row["variant"], "seed": row["seed"], "scores": {}, "failed": ""}
+                self.finals[row["id"]] = {
+                    "variant": row["variant"],
+                    "seed": row["seed"],
+                    "tokens": 0,
+                    "scores": {},
+                    "failed": "",
+                }
             case "test":
                 self.tested = dict(row)
 
