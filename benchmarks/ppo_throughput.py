@@ -6,61 +6,21 @@ Ours and the plain way take turns, so that what else the machine does falls on b
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from support import ours as our_side
 from support.machine import emit, median, rounded, say, settle
 from support.plain import Plain
 from support.positions import turns_of
+from support.worker import working
 
 from ludora.types import Turn
 
 OUR_SIDE = "--our-side"  # first argument of the process that runs our side
-
-
-class Worker:
-    """Our side in its own process, asked for one update at a time."""
-
-    def __init__(self, which: str, count: int, updates: int, overrides: Sequence[str]) -> None:
-        command = [sys.executable, __file__, OUR_SIDE, which, str(count), str(updates), *overrides]
-        self._process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.facts = self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"our side ended early, exit code {self._process.wait()}")
-        return dict(json.loads(line))
-
-    def update(self) -> dict[str, Any]:
-        """The figures of one more update."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("next\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
-
-
-@contextmanager
-def working(*args: Any) -> Iterator[Worker]:
-    """A worker that ends with the block."""
-    worker = Worker(*args)
-    try:
-        yield worker
-    finally:
-        worker.close()
 
 
 class Seconds(NamedTuple):
@@ -105,17 +65,17 @@ def leduc(options: argparse.Namespace, facts: dict[str, Any], batches: tuple[int
     overrides = [f"{key}={facts[key]}" for key in ("threads", "dtype")] + [f"model={options.model}"]
     if options.quick:
         overrides += ["games_per_update=32", "evaluate_every=0", "patience=0", "minibatch=32"]
-    with working("leduc", 0, options.repeats, overrides) as worker:
+    with working(sys.executable, __file__, OUR_SIDE, "leduc", "0", str(options.repeats), *overrides) as worker:
         known = worker.facts
         settings = {key: known[key] for key in ("layers", "rank", "alpha")}
         plain = Plain(options.model, facts["dtype"], batch=options.batch, **settings)
         turns = turns_of("leduc_poker", max(batches) * options.batch, distinct=False)
         say(f"leduc: {known['games_per_update']} games an update, layers {known['layers']}, rank {known['rank']}")
-        first = worker.update()
+        first = worker.turn()
         ours, theirs = [], []
         for number in range(options.repeats):
             theirs.append(plain_seconds(plain, turns, batches))
-            row = worker.update()
+            row = worker.turn()
             row["decisions"] = row["decisions_per_second"] * (row["seconds_rollout"] + row["seconds_update"])
             row["seconds"] = row["seconds_rollout"] + row["seconds_update"]
             ours.append(row)
@@ -138,17 +98,19 @@ def no_repeats(options: argparse.Namespace, facts: dict[str, Any], batches: tupl
     """Hex positions, all different, all layers adapted, one epoch: nothing can be computed once for two."""
     overrides = [f"{key}={facts[key]}" for key in ("threads", "dtype")] + [f"model={options.model}"]
     count = max(options.batch, 16 if options.quick else 128)
-    with working("distinct", count, options.repeats + 1, overrides) as worker:
+    with working(
+        sys.executable, __file__, OUR_SIDE, "distinct", str(count), str(options.repeats + 1), *overrides
+    ) as worker:
         known = worker.facts
         settings = {key: known[key] for key in ("layers", "rank", "alpha")}
         plain = Plain(options.model, facts["dtype"], batch=options.batch, **settings)
         turns = turns_of(our_side.HEX, max(batches) * options.batch, distinct=True, seed=1)
         say(f"{our_side.HEX}: {count} different positions an update, layers all, rank {known['rank']}")
-        worker.update()  # kernels set up
+        worker.turn()  # kernels set up
         ours, theirs = [], []
         for number in range(options.repeats):
             theirs.append(plain_seconds(plain, turns, batches))
-            row = worker.update()
+            row = worker.turn()
             row["seconds"] = row["seconds_rollout"] + row["seconds_critic"] + row["seconds_training"]
             row["rate"] = row["training_flops"] / row["seconds_training"]
             ours.append(row)

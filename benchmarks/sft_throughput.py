@@ -19,7 +19,7 @@ from typing import Any
 
 from support.machine import emit, median, peak_rss_gb, rounded, say, settle
 from support.positions import turns_of
-from support.workers import working
+from support.worker import answer, working
 
 from ludora.config import load_config
 from ludora.learn import lessons, sft
@@ -50,9 +50,7 @@ def our_side(overrides: list[str]) -> None:
             wanted = True
             if asked % per_epoch == 0:
                 ready = {key: getattr(config, key) for key in ("rank", "alpha", "batch", "layers", "loss")}
-                sys.stdout.write(json.dumps({**(figures if asked else ready), "peak_rss_gb": peak_rss_gb()}) + "\n")
-                sys.stdout.flush()
-                wanted = bool(sys.stdin.readline().strip())
+                wanted = answer({**(figures if asked else ready), "peak_rss_gb": peak_rss_gb()})
                 began = time.perf_counter()
             asked += 1
             return not wanted

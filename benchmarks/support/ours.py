@@ -1,11 +1,10 @@
 """Our side of `ppo_throughput`, run in a process of its own so that its memory is its own.
 
-Every line on stdin asks for one update; its figures come back as one line of JSON on stdout.
+A turn of it is one update.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -27,16 +26,10 @@ from ludora.settings import PPOConfig
 from ludora.types import End, Outcome, Step, Task, Trajectory, Turn
 from support.machine import matmul_rate, peak_rss_gb
 from support.positions import turns_of
+from support.worker import answer
 
 HEX = "hex(board_size=5)"
 SETTINGS = ("layers", "rank", "alpha", "games_per_update", "epochs", "minibatch")
-
-
-def answer(figures: dict[str, Any]) -> bool:
-    """Send figures, and wait: is another update wanted?"""
-    sys.stdout.write(json.dumps(figures) + "\n")
-    sys.stdout.flush()
-    return bool(sys.stdin.readline().strip())
 
 
 def leduc(overrides: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 A source is a preset's name or a TOML, YAML or JSON file. `preset = "NAME"` in a file means: that preset, with the
 file's keys over it. `kind = "ppo"` says which command a file is for. A preset's value that has no effect beside what
-the user gave steps aside; the user's own is refused.
+the user gave steps aside, as do those that the user's `lora` gives; the user's own is refused.
 """
 
 from __future__ import annotations
@@ -142,8 +142,11 @@ def _scalar(text: str, *, plain_text: bool) -> Any:
 
 
 def _without_idle(cls: type[Settings], values: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """The values without those of a preset (no `own` ones) that would have no effect beside the others."""
-    kept = dict(values)
+    """The values without those of a preset (no `own` ones) that would have no effect beside the others, or that a
+    recipe of the user's own (`lora`) gives.
+    """
+    recipe = cls.RECIPES.get(str(values.get("lora")), frozenset()) if "lora" in own else frozenset()
+    kept = {key: value for key, value in values.items() if key in own or key not in recipe}
 
     def found(key: str) -> Any:
         return kept.get(key, cls.model_fields[key].default)

@@ -22,6 +22,7 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Rank = Annotated[int, Field(ge=1, le=4096)]
 Games = Annotated[int, Field(ge=1, le=10_000_000)]  # they are held in memory
+_SHAPE = frozenset({"rank", "alpha", "targets"})
 
 
 def about(text: str, default: Any) -> Any:
@@ -45,6 +46,8 @@ class Settings(BaseModel):
     # Rows of (key, other, what the other must be): the key only means something beside that other one, so a value
     # that differs from the key's default is refused without it. `True` stands for "anything but zero".
     NEEDS: ClassVar[tuple[tuple[str, str, tuple[str, ...] | Literal[True]], ...]] = ()
+    # Recipe -> the keys that it gives; see `TrainSettings`.
+    RECIPES: ClassVar[Mapping[str, frozenset[str]]] = {}
     # What a starting adapter brings along: with `adapter` set, these are its own, and not among the resolved values
     # unless they were given; given ones must be what the adapter has.
     BROUGHT: ClassVar[frozenset[str]] = frozenset()
@@ -147,6 +150,11 @@ class TrainSettings(RunSettings):
     patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
 
+    # What each recipe gives to any model: a preset's values of these step aside for a recipe that the user names.
+    RECIPES: ClassVar[Mapping[str, frozenset[str]]] = {
+        **dict.fromkeys(("efficient", "balanced", "quality", "memory"), _SHAPE | {"layers"}),
+        **dict.fromkeys(("seed-speed", "seed-quality", "seed-memory"), _SHAPE | {"dropout", "batch", "accumulation"}),
+    }
     BROUGHT: ClassVar = frozenset({"lora", "rank", "alpha", "rslora", "targets", "layers", "rank_pattern"})
     # What a checkpoint's tensors and streams were made with: `--resume` may change anything else.
     FIXED: ClassVar[frozenset[str]] = frozenset({"name", "model", "quantize", "seed", "adapter", *BROUGHT})
@@ -203,6 +211,7 @@ class PPOConfig(TrainSettings):
     magnet_weight: Zero = about("weight of the divergence from an older self, for self-play; 0: none", 0.0)
     magnet_every: AtLeastOne = about("updates between two such older selves", 25)
     snapshot_every: Count = about("updates between snapshots kept as opponents; 0: none", 0)
+    episodes: Count = about("games of an update kept to look at, at each evaluation; 0: none", 8)
 
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,
@@ -215,6 +224,7 @@ class PPOConfig(TrainSettings):
         ("entropy_target", "entropy_coef", True),
         ("magnet_every", "magnet_weight", True),
         ("patience", "evaluate_every", True),
+        ("episodes", "evaluate_every", True),
     )
     FIXED: ClassVar[frozenset[str]] = TrainSettings.FIXED | {"task", "baseline", "value_hidden"}
 
@@ -330,3 +340,8 @@ def meets(found: Any, wanted: tuple[str, ...] | Literal[True]) -> bool:
 def shown(value: Any) -> str:
     """A value as a config file would write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def listed(files: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One file or several, as several."""
+    return (files,) if isinstance(files, str) else files

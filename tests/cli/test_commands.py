@@ -46,7 +46,10 @@ def test_train_leaves_a_whole_run(trained: Path) -> None:
 
 
 def test_show_and_list(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Run.open(trained) as run:
+        kept = run.write_episodes(2, "{}\n")
     shown = ludora_json(capsys, "runs", "show", str(trained))
+    assert shown["episodes"] == [str(kept)]
     assert shown["last_step"] == 2 and shown["metrics"]["step"] == 2 and shown["finished"]
     listed = ludora_json(capsys, "runs", "list", "--runs-dir", str(trained.parent))
     assert [info["name"] for info in listed["runs"]] == ["kuhn-self-play"]

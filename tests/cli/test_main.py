@@ -68,6 +68,8 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         (["play", "kuhn_poker", "--seat", "2"], "there is no seat 2 in kuhn_poker", "seats are 0 to 1"),
         (["play", "kuhn_poker", "--delay", "1"], "--delay has no effect without --watch", "add --watch PLAYER"),
         (["evaluate", "bfs", "kuhn_poker"], "player bfs plays snake only", "choose random"),
+        (["evaluate", "random", "hex", "--against", "astar"], "player astar plays snake only", "choose random"),
+        (["play", "kuhn_poker", "--against", "bfs"], "player bfs plays snake only", "choose random"),
         (["play", "snake(sise=4)"], "snake has no option 'sise'", "did you mean 'size'?"),
         (["play", "snake", "--watch", "bfs:fast"], "no player of snake is called 'bfs:fast'", "did you mean 'bfs"),
         (["data", "snake", "out", "--expert", "mcts"], "no player of snake is called 'mcts'", "known: astar, bfs"),
@@ -176,7 +178,21 @@ def test_config_show_reads_back(tmp_path: Path) -> None:
 
 
 def test_config_check(tmp_path: Path) -> None:
-    assert ludora("config", "check", "imitation", cwd=tmp_path).stdout == "ok: sft config\n"
+    (tmp_path / "games.jsonl").touch()
+    for words, ending in (
+        ([], "games of the data's task"),
+        (["task=none"], "no games"),
+        (["task=200000042"], "leduc_poker"),
+    ):
+        done = ludora("config", "check", "imitation", "data=games.jsonl", *words, cwd=tmp_path)
+        assert done.stdout == f"ok: sft config, at the end {ending}\n"
+    for words, message in (
+        ([], "data names no file to learn from"),
+        (["data=nope.jsonl"], "there is no file nope.jsonl"),
+        (["data=games.jsonl", "eval_data=nope.jsonl"], "there is no file nope.jsonl"),
+    ):
+        done = ludora("config", "check", "imitation", *words, cwd=tmp_path)
+        assert done.returncode == 2 and done.stdout == "" and message in done.stderr and "hint:" in done.stderr
     done = ludora("config", "check", "seed", "task=200000042", cwd=tmp_path)
     assert done.stdout == "ok: ppo config for leduc_poker(players=2)\n" or "leduc_poker" in done.stdout
 
@@ -190,6 +206,20 @@ def test_games_by_number_and_by_name(tmp_path: Path) -> None:
     }
     more = json.loads(ludora("list", "games", "--all", "--json", cwd=tmp_path).stdout)["games"]
     assert more[:22] == games[:22] and {"kuhn_poker", "snake"} <= {game["name"] for game in more}
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_table_of_games_has_a_line_for_each_and_explains_its_letters(tmp_path: Path, columns: str) -> None:
+    lines = ludora("list", "games", cwd=tmp_path, COLUMNS=columns).stdout.splitlines()
+    assert lines[1].split() == ["game", "no", "seats", "kind", "turns", "tokens", "legal", "exact", "bots"]
+    rows = [line.split() for line in lines[3:25]]
+    assert rows[2] == ["leduc_poker", "2", "2-10", "chz", "4", "135-162", "3", "yes", "min"]
+    assert all(len(row) == 9 and row[1] == str(number) for number, row in enumerate(rows))
+    told = "\n".join(lines[26:])
+    assert all(f"\n{word} " in f"\n{told}" for word in lines[1].split()[1:])  # the first is plain
+    kinds, bots = ({letter for row in rows for letter in row[at]} for at in (3, 8))
+    assert all(f"{letter} " in told for letter in kinds | bots - {"-"})
+    assert max(map(len, lines)) <= int(columns)
 
 
 def test_check_env(tmp_path: Path) -> None:
@@ -216,8 +246,11 @@ def test_list_games_says_what_each_game_is(tmp_path: Path) -> None:
     assert games["goofspiel"]["kind"].startswith("simultaneous") and games["goofspiel"]["search"] == []
     assert games["hearts"]["players"] == "4" and games["2048"]["kind"] == "chance, alone"
     assert all(game["prompt_tokens"] <= game["prompt_tokens_max"] <= 2048 for game in list(games.values())[:22])
-    shown = ludora("list", "games", cwd=tmp_path, COLUMNS="160").stdout
-    assert "chance, hidden" in shown and "ismcts" in shown
+    shown = ludora("list", "games", cwd=tmp_path, COLUMNS="80").stdout
+    leduc = next(line.split() for line in shown.splitlines() if "leduc_poker" in line)
+    assert leduc[1:4] == ["2", "2-10", "chz"] and leduc[-2:] == ["yes", "min"]
+    assert "c chance, h hidden information" in shown and "i ismcts" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_check_env_of_several_tasks(tmp_path: Path) -> None:

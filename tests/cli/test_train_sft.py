@@ -33,7 +33,7 @@ def train(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 def test_trains_resumes_and_refuses_other_examples(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    summary = train(capsys, "imitation", *TINY, "data=games.jsonl", "lora=seed-quality", "evaluate_every=3")
+    summary = train(capsys, "imitation", *TINY, "data=games.jsonl", "lora=seed-quality", "batch=32", "evaluate_every=3")
     run = Run.read(here / "runs" / "imitation")
     assert summary["ended"] == "epochs" and summary["steps"] == 6 and summary["after"]["move_accuracy"] > 0.3
     assert run.config["kind"] == "sft" and run.config["targets"] == "attention" and run.config["accumulation"] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 from copy import deepcopy
@@ -223,6 +224,9 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 def test_what_may_be_read_all_the_same(tmp_path: Path) -> None:
     reading = read_back(tmp_path, b"\xef\xbb\xbf" + json.dumps(line()).encode(), b"  \t", b"\r", line(score=1), b"")
     assert (reading.lines, reading.bad) == (2, ())
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 100)[:-9])
+    with pytest.raises(InputError, match=r"cut\.jsonl\.gz cannot be unpacked: \w+"):
+        read_trajectories(tmp_path / "cut.jsonl.gz")
     with pytest.raises(InputError, match="there is no file"):
         read_trajectories(tmp_path / "none.jsonl")
 

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import make
 
-from ludora.cli.train import check_names
+from ludora.cli.train import check_usable
 from ludora.config import CONFIGS, kind_of, load_config
 from ludora.envs.build import task_spec
 from ludora.errors import InputError
@@ -95,7 +95,7 @@ def test_configs(text: str, tmp_path: Path) -> None:
     keys = "" if "opponent" not in text or "snapshots" not in text else "snapshot_every = 10\n"
     (tmp_path / "mine.toml").write_text(keys + text)
     source = str(tmp_path / "mine.toml")
-    check_names(load_config(CONFIGS[kind_of(source)], source))
+    check_usable(load_config(CONFIGS[kind_of(source)], source))
 
 
 def command_lines() -> list[str]:

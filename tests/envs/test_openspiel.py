@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pyspiel
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from ludora.envs.base import Env
 from ludora.envs.openspiel import OpenSpielEnv, SpielHandle
 from ludora.envs.openspiel_games import draw, load, unique
+from ludora.errors import EnvBroken
 from ludora.grammar import parse
 from ludora.players.bots import FirstLegal, RandomPlayer
 from ludora.rng import generator, stream
+from ludora.rollout import Game, collect
 from ludora.types import End, Move, Outcome, Task, Turn
 
 
@@ -248,3 +251,33 @@ def test_games_alone_and_boards_show_the_board() -> None:
 def test_the_engine_loads_a_game_once() -> None:
     assert load(parse("hex(board_size=5)")) is load(parse("hex(board_size=5)"))
     assert isinstance(load(parse("hex(board_size=5)")).game, pyspiel.Game)
+
+
+class Failing:
+    """An engine's state that fails at an action."""
+
+    def __init__(self, state: Any, player: int) -> None:
+        self._state, self._player = state, player
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def apply_action(self, action: int) -> None:
+        self._state.apply_action(-1 if self._state.current_player() == self._player else action)
+
+
+@pytest.mark.parametrize("player", [0, pyspiel.PlayerId.CHANCE])
+def test_an_engine_that_fails_is_not_the_players_fault(player: int) -> None:
+
+    def failing(task: Task) -> OpenSpielEnv:
+        env = OpenSpielEnv(task)
+        env._state = Failing(env._state, player)
+        return env
+
+    task = Task(parse("leduc_poker"))
+    env = failing(task)
+    with pytest.raises(EnvBroken, match=r"^the engine of leduc_poker failed: .+$"):
+        while turns := env.turns():
+            env.apply({turns[0].seat: FirstLegal().act(turns)[0]})
+    [finished] = collect([Game(task, (FirstLegal(),) * 2)], failing)
+    assert finished.error.startswith("the engine of leduc_poker failed") and not finished.trajectories

@@ -18,7 +18,7 @@ from ludora.evals.evaluate import Evaluation, Row, evaluate_players
 from ludora.evals.page import page
 from ludora.evals.replay import Decision, ReplayedGame, replay
 from ludora.evals.report import markdown, write_report
-from ludora.evals.story import FILES, duration, flat, read_story
+from ludora.evals.story import FILES, flat, read_story
 from ludora.players.bots import FirstLegal, RandomPlayer, ScriptedPlayer
 from ludora.types import Outcome, Spec
 
@@ -235,7 +235,6 @@ def test_opponents_in_a_mixture_are_named(tmp_path: Path, parts: dict[str, str])
 
 
 def test_small_words() -> None:
-    assert [duration(s) for s in (41.2, 372, 4800)] == ["41 s", "6 min 12 s", "1 h 20 min"]
     assert flat({"a": 1, "b": {"c": "x", "d": [1]}, "e": {}}) == [("a", "1"), ("b.c", "x"), ("b.d", "[1]"), ("e", "{}")]
 
 

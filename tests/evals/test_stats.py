@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference  # type: ignore[import-untyped]
 
-from ludora.evals.stats import mcnemar, mean_interval, paired_t, sign_flip, t_quantile, t_within, wilson
+from ludora.evals.stats import mcnemar, mean_interval, sign_flip, t_quantile, t_within, wilson
 
 values = st.lists(st.integers(-13, 13).map(float), min_size=2, max_size=40)
 
@@ -57,15 +57,6 @@ def test_wilson_equals_scipy_and_stays_inside(counts: tuple[int, int]) -> None:
     assert interval.low == pytest.approx(theirs.low, abs=1e-12)
     assert interval.high == pytest.approx(theirs.high, abs=1e-12)
     assert 0.0 <= interval.low <= interval.mean <= interval.high <= 1.0
-
-
-@given(values)
-def test_paired_t_equals_scipy(differences: list[float]) -> None:
-    if len(set(differences)) == 1:
-        assert paired_t(differences) == (1.0 if differences[0] == 0.0 else 0.0)
-    else:
-        theirs = reference.ttest_1samp(differences, 0.0).pvalue
-        assert paired_t(differences) == pytest.approx(theirs, abs=1e-9)
 
 
 def test_sign_flip_by_hand() -> None:
@@ -119,7 +110,6 @@ def test_mcnemar_by_hand() -> None:
         lambda: mean_interval([]),
         lambda: wilson(1, 0),
         lambda: wilson(3, 2),
-        lambda: paired_t([1.0]),
         lambda: sign_flip([]),
         lambda: mcnemar(-1, 2),
         lambda: t_within(-1.0, 3),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.learn.resuming import Order, driving
 
 from ludora.runs.store import Run
 
@@ -44,28 +44,13 @@ CONFIG: dict[str, Any] = {
     "save_every": 2,
 }
 TIMING = {"seconds_train", "seconds_score"}
-Order = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
 def order() -> Iterator[Order]:
     """Gives the driver an order; returns the exit code of the evolving process."""
-    driver = Path(__file__).parents[1] / "learn" / "resume_driver.py"
-    process = subprocess.Popen([sys.executable, str(driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin and process.stdout
-    reader, writer = process.stdout, process.stdin
-
-    def give(run: Path, die: str | None = None, **changes: Any) -> int:
-        print(
-            json.dumps({"run": str(run), "config": {**CONFIG, **changes}, "die": die, "step": None}),
-            file=writer,
-            flush=True,
-        )
-        return int(reader.readline())
-
-    yield give
-    writer.close()
-    process.wait()
+    with driving() as give:
+        yield partial(give, CONFIG)
 
 
 @pytest.fixture(scope="module")

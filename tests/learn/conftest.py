@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.learn.resuming import Order, driving
 
 from ludora.envs.build import make_env, task_spec
 from ludora.learn import ppo
@@ -102,6 +103,21 @@ class Trained:
     def column(self, name: str) -> list[float]:
         """A metric at every step that has it."""
         return [row[name] for row in self.rows if name in row]
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Order]:
+    """Importing torch takes longer than a tiny run, so it is done once."""
+    with driving() as give:
+        yield give
+
+
+@pytest.fixture(scope="module")
+def undisturbed(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed, of the module that says what an order trains."""
+    path = tmp_path_factory.mktemp("runs") / "undisturbed"
+    assert order(path) == 0
+    return path
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Run by test_resume.py, test_sft_resume.py and test_evolve_resume.py in a process of its own: trains in forked children and kills them where it is told to.
+"""Run by resuming.py in a process of its own: trains in forked children, and kills them where it is told to.
 
 Reads one JSON order per line, {"run": FOLDER, "config": {...}, "die": WHERE or null, "step": N or null}, and answers
 each with the child's exit code (-9 after a SIGKILL). Forking saves importing torch for every child; nothing has been

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ludora.learn import ppo
+from ludora.runs import episodes
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
@@ -98,6 +99,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "keep": ({"save_every": 1}, 1),
     "evaluate_every": ({}, 1),
     "evaluate_games": (MEASURED, 6),
+    "episodes": (MEASURED, 1),
     "patience": (MEASURED | {"learning_rate": 1e-9}, 1),
 }
 
@@ -127,7 +129,8 @@ def what_happened(folder: Path, settings: dict[str, Any]) -> str:
         ended = ppo.train(config, run, log, stop=enough)["ended"]
         rows = [{key: row[key] for key in row.keys() - TIMING} for row in run.rows("metrics.jsonl")]
         started = [{**row, "at": 0} for row in run.rows("events.jsonl") if row["event"] == "start"]
-        return json.dumps([ended, run.steps, started, rows], sort_keys=True)
+        kept = {step: path.read_bytes().hex() for step, path in episodes.found(run.episodes).items()}
+        return json.dumps([ended, run.steps, started, rows, kept], sort_keys=True)
 
 
 _known: dict[str, str] = {}  # settings -> what happened: many options are changed in the same run

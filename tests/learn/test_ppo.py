@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ludora.data.trajectories import read_trajectories
 from ludora.envs.build import task_spec
 from ludora.envs.openspiel import OpenSpielEnv
 from ludora.errors import EnvBroken, TrainingFailed
@@ -17,6 +18,7 @@ from ludora.evals import exact
 from ludora.learn import ppo
 from ludora.learn.opponents import Opponents
 from ludora.players.bots import RandomPlayer
+from ludora.runs import episodes
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
@@ -61,6 +63,23 @@ def test_free_text_trains_too_and_nonsense_is_data(train: Train) -> None:
     assert run.column("loss_rate")[0] > 0.5 and run.column("truncated_rate") == [0.0, 0.0]
     assert all(change > 0 for change in run.column("adapter_change"))
     assert all(gap < 1e-3 for gap in run.column("sampling_gap"))
+
+
+def test_games_are_kept_to_look_at(train: Train) -> None:
+    run = train(updates=3, evaluate_every=2, evaluate_games=4, episodes=3, games_per_update=4)
+    kept = episodes.found(run.path / "episodes")
+    assert list(kept) == [2, 3]  # at each evaluation, the last one included
+    for path in kept.values():
+        games = read_trajectories(path).all_good()
+        assert [(game.player, game.seat, game.task.opponent) for game in games] == [
+            ("self", seat, ("random",)) for seat in (0, 1, 0)
+        ]
+        assert all(game.steps and game.steps[0].turn.messages for game in games)
+    both = train(updates=1, evaluate_every=1, evaluate_games=4, episodes=2, opponent="self")
+    (path,) = episodes.found(both.path / "episodes").values()
+    assert [game.seat for game in read_trajectories(path).all_good()] == [0, 1, 0, 1]
+    none = train(updates=1, evaluate_every=1, evaluate_games=4, episodes=0)
+    assert not (none.path / "episodes").exists()
 
 
 def test_mixtures_and_snapshots(train: Train) -> None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from tests.learn.resuming import Change, Order, altered, bf16_model, differences, drop_moments, set_state
 
-from ludora.models.checkpoint import pack_tensors
-from ludora.models.tiny import tiny_model
-from ludora.runs import files
 from ludora.runs.store import Run
 
 # all that has a state: dropout, both controllers, snapshots, the magnet, a mixture, evaluations and the best of them
@@ -50,68 +44,16 @@ CONFIG: dict[str, Any] = {
     "rank": 4,
     "layers": "top:2",
 }
-TIMING = {"seconds_rollout", "seconds_update", "tokens_per_second", "decisions_per_second", "time"}
-# how often a token was computed tells whether caches were cold, as they are after a resume
-COLD = {"tokens_per_distinct_token"}
-
-Order = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def order() -> Iterator[Order]:
-    """Gives the driver an order; returns the exit code of the training process."""
-    driver = Path(__file__).with_name("resume_driver.py")
-    process = subprocess.Popen([sys.executable, str(driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin and process.stdout
-    reader, writer = process.stdout, process.stdin
-
-    def give(run: Path, die: str | None = None, step: int | None = None, **changes: Any) -> int:
-        wanted = {"run": str(run), "config": {**CONFIG, **changes}, "die": die, "step": step}
-        print(json.dumps(wanted), file=writer, flush=True)
-        return int(reader.readline())
-
-    yield give
-    writer.close()
-    process.wait()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody disturbed."""
-    path = tmp_path_factory.mktemp("runs") / "undisturbed"
-    assert order(path) == 0
-    return path
+def order(driver: Order) -> Order:
+    return partial(driver, CONFIG)
 
 
 def finish(order: Order, run: Path, **changes: Any) -> None:
     """Resume until it is done."""
     assert order(run, **changes) == 0
-
-
-def outcome(path: Path) -> dict[str, Any]:
-    """All that must be the same bit for bit: final adapter, metrics, evaluation, and the whole last checkpoint."""
-    run = Run.read(path)
-    found: dict[str, Any] = {f"adapter/{file.name}": file.read_bytes() for file in run.adapter.iterdir()}
-    rows = run.rows("metrics.jsonl")
-    found["metrics"] = [{k: v for k, v in row.items() if k not in TIMING | COLD} for row in rows]
-    last = run.load_checkpoint()
-    found |= {f"checkpoint/{name}": data for name, data in last.files.items()}
-    state = json.loads(last.files["state.json"])
-    del state["progress"]["seconds"]
-    found["checkpoint/state.json"] = state
-    found["evaluation"] = run.read_json("evaluation.json")["rows"]
-    return found | {"last": last.step, "best": run.best}  # a killed prune may leave more of the older ones
-
-
-def named(path: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """An outcome with the run's own name taken out of the evaluation."""
-    return {**found, "evaluation": json.loads(json.dumps(found["evaluation"]).replace(str(path), "RUN"))}
-
-
-def differences(a: Path, b: Path) -> list[str]:
-    """What is not the same in two runs; empty if they are one and the same history."""
-    first, second = named(a, outcome(a)), named(b, outcome(b))
-    return [key for key in sorted(first.keys() | second.keys()) if first.get(key) != second.get(key)]
 
 
 def unfinished(run: Path) -> bool:
@@ -196,32 +138,7 @@ def test_killed_when_all_is_learnt_but_the_ending(order: Order, undisturbed: Pat
         assert differences(run, undisturbed) == []
 
 
-def altered(undisturbed: Path, run: Path, step: int, change: Callable[[dict[str, bytes]], None]) -> None:
-    """A copy of a run whose checkpoint of one step holds something else, under a manifest that fits it."""
-    shutil.copytree(undisturbed, run)
-    folder = Run.read(run).checkpoint(step)
-    contents, facts = files.read_folder(folder)
-    change(contents)
-    shutil.rmtree(folder)
-    files.write_folder(folder, contents, facts)
-
-
-def drop_optimizer(contents: dict[str, bytes]) -> None:
-    assert len(contents["actor_optimizer.safetensors"]) > 10_000
-    contents["actor_optimizer.safetensors"] = pack_tensors({})
-
-
-def set_state(part: str, key: str, value: Any) -> Callable[[dict[str, bytes]], None]:
-    def change(contents: dict[str, bytes]) -> None:
-        state = json.loads(contents["state.json"])
-        assert state[part][key] != value
-        state[part][key] = value
-        contents["state.json"] = json.dumps(state, sort_keys=True).encode()
-
-    return change
-
-
-def copy_tensors(source: str, target: str) -> Callable[[dict[str, bytes]], None]:
+def copy_tensors(source: str, target: str) -> Change:
     def change(contents: dict[str, bytes]) -> None:
         assert contents[target] != contents[source]
         contents[target] = contents[source]
@@ -233,17 +150,15 @@ def copy_tensors(source: str, target: str) -> Callable[[dict[str, bytes]], None]
     ("change", "same"),
     [
         (lambda contents: None, True),
-        (drop_optimizer, False),
-        (set_state("learner", "dropout_draws", 0), False),
-        (set_state("learner", "kl_coef", 0.5), False),
+        (drop_moments("actor_optimizer"), False),
+        (set_state("learner.dropout_draws", 0), False),
+        (set_state("learner.kl_coef", 0.5), False),
         (copy_tensors("snapshot-4.safetensors", "snapshot-6.safetensors"), False),
         (copy_tensors("snapshot-4.safetensors", "magnet.safetensors"), False),
     ],
     ids=["nothing", "no optimizer", "no dropout stream", "no KL coefficient", "wrong snapshot", "wrong magnet"],
 )
-def test_controls(
-    order: Order, undisturbed: Path, tmp_path: Path, change: Callable[[dict[str, bytes]], None], same: bool
-) -> None:
+def test_controls(order: Order, undisturbed: Path, tmp_path: Path, change: Change, same: bool) -> None:
     """Going back to a checkpoint repeats history; with a part of the state taken away it must not."""
     run = tmp_path / "run"
     step = Run.read(undisturbed).steps[-2]
@@ -271,12 +186,8 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(
 
 def test_exact_in_bf16_too(order: Order, tmp_path: Path) -> None:
     """Its kernels may give a row other bits in another batch, so what a cache holds must not outlive a checkpoint."""
-    model, tokenizer = tiny_model("llama", hidden_size=576, intermediate_size=1536, num_hidden_layers=2)
-    torch.nn.Module.to(model, dtype=torch.bfloat16)
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "model")
     changes = {
-        "model": str(tmp_path / "model"),
+        "model": bf16_model(tmp_path / "model"),
         "dtype": "bf16",
         "task": "liars_dice(numdice=1,dice_sides=3)",
         "layers": "top:1",

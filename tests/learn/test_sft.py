@@ -7,14 +7,14 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from rich.console import Console
 from tests.learn import toy
 
-from ludora.config import make
+from ludora.config import load_config, make
 from ludora.errors import ConfigError, InputError, TrainingFailed
 from ludora.learn import sft
 from ludora.learn.pupil import Pupil
@@ -25,7 +25,7 @@ from ludora.models.recipes import resolve, values
 from ludora.players.studio import Studio
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
-from ludora.settings import SFTConfig
+from ludora.settings import PPOConfig, SFTConfig
 from ludora.types import Message, Turn
 
 torch.set_num_threads(1)
@@ -167,6 +167,8 @@ def test_games_are_played_at_the_end(train: Train, tmp_path: Path) -> None:
     assert "no games will be played: the data's task 'lights' cannot be" in run.said
     with pytest.raises(InputError, match="there is no player 'nobody'"):
         train(task="kuhn_poker", opponent="nobody", steps=2)
+    with pytest.raises(InputError, match="plays snake only"):  # not when training is over
+        train(task="kuhn_poker", opponent="bfs", steps=2)
 
 
 def test_a_game_for_one_has_no_opponent(train: Train) -> None:
@@ -300,6 +302,30 @@ def test_the_seeds_rows_by_parameter_count(name: str, parameters: float, row: tu
     assert (found.get("quantize"), found.get("gradient_checkpointing")) == (
         ("8bit", True) if row[0] == 4 else (None,) * 2
     )
+
+
+@pytest.mark.parametrize("parameters", [5e7, 5e8, 5e9, 1.5e10, 5e10])
+def test_what_recipes_give_is_known_without_the_model(parameters: float) -> None:
+    names = get_args(SFTConfig.model_fields["lora"].annotation)
+    assert {"none", *SFTConfig.RECIPES} == set(names)
+    for name, keys in SFTConfig.RECIPES.items():
+        assert keys <= values(name, int(parameters), FAMILIES["llama"]).keys()
+
+
+def test_a_recipe_of_the_users_own_wins_over_a_preset(tmp_path: Path) -> None:
+    def made(*overrides: str, source: str = "imitation", cls: type[Any] = SFTConfig) -> tuple[Any, ...]:
+        config = resolve(load_config(cls, source, ["model=tiny", *overrides]), lambda text: None)
+        return config.rank, config.alpha, config.targets, config.layers, getattr(config, "batch", None)
+
+    assert made() == (16, 32.0, "all-linear", "top:8", 32)
+    assert made("lora=seed-memory") == (4, 8.0, ("self_attn.q_proj",), "top:8", 16)
+    assert made("lora=seed-memory", "rank=8", "batch=2") == (8, 8.0, ("self_attn.q_proj",), "top:8", 2)
+    assert made("lora=efficient") == (8, 16.0, "all-linear", "top:2", 32)
+    assert made("lora=none") == made()
+    assert made("lora=memory", source="seed", cls=PPOConfig) == (4, 8.0, "attention", "top:2", None)
+    file = tmp_path / "mine.toml"
+    file.write_text('kind = "sft"\npreset = "imitation"\nlora = "memory"\nalpha = 3.0\n')
+    assert made(source=str(file)) == (4, 3.0, "attention", "top:2", 32)
 
 
 def test_a_recipe_is_written_out_and_what_is_given_wins() -> None:

@@ -372,6 +372,10 @@ def test_no_module_a_taken_name_and_damaged_weights_are_refused() -> None:
     with pytest.raises(InputError):
         r.pack.add("none", LoraSettings(targets=("nothing",)))
     assert not r.pack.adapters
+    assert r.pack.targets(LoraSettings(rank=3, layers="top:1", targets=("q_proj",))) == {
+        "model.layers.3.self_attn.q_proj": 3
+    }
+    assert not r.pack.adapters and not r.pack._wrapped  # nothing was built for it
     adapter = r.add(rank=2)
     with pytest.raises(InputError, match="already"):
         r.pack.add("one", LoraSettings(rank=2))

@@ -19,7 +19,7 @@ from tests.models.rig import close, rig, save
 
 from ludora.errors import InputError
 from ludora.models.adapters import Adapter, AdapterPack
-from ludora.models.checkpoint import pack_tensors, unpack_tensors
+from ludora.models.checkpoint import pack, pack_tensors, unpack, unpack_tensors
 from ludora.models.families import LoraSettings
 from ludora.models.known import FAMILIES
 from ludora.models.storage import CONFIG, ORIGIN, WEIGHTS, adapter_files, load_adapter
@@ -120,6 +120,17 @@ def test_packed_tensors_are_the_same_bytes_every_time(metadata: dict[str, str] |
     assert set(back) == set(tensors)
     for name, tensor in tensors.items():
         assert torch.equal(back[name], tensor) and back[name].dtype == tensor.dtype
+
+
+def test_a_checkpoint_comes_back_without_its_empty_tables() -> None:
+    tables = {"adapter": {"flat": torch.arange(3.0)}, "state": {"x": torch.ones(1)}, "optimizer": {}}
+    state = {"b": [1, None], "a": 0.1}
+    files = pack(tables, state)
+    assert list(files) == ["adapter.safetensors", "state.safetensors", "state.json"]
+    assert files["state.json"] == b'{"a": 0.1, "b": [1, null]}'
+    tensors, back = unpack(files)
+    assert back == state and set(tensors) == {"adapter", "state"}
+    assert torch.equal(tensors["adapter"]["flat"], tables["adapter"]["flat"])
 
 
 def test_another_base_is_refused_and_a_stranger_must_fit(tmp_path: Path) -> None:

@@ -14,8 +14,11 @@ from ludora.envs.build import make_env, task_spec
 from ludora.envs.snake_game import MOVES, Position, is_trap
 from ludora.errors import InputError
 from ludora.grammar import parse
+from ludora.players.base import check_plays
+from ludora.players.build import build_player
 from ludora.players.snake import EXPERTS, PLAYERS, build, cycle_of
 from ludora.rollout import Game, collect
+from ludora.settings import ModelSettings
 from ludora.types import Message, Step, Task, Trajectory, Turn
 
 STEP = {"up": (0, 1), "down": (0, -1), "left": (-1, 0), "right": (1, 0)}
@@ -240,6 +243,14 @@ def test_other_games_are_refused(player: str) -> None:
         build(parse(player)).act([turn])
     with pytest.raises(InputError, match="plays snake only"):
         collect([Game(Task(task_spec("kuhn_poker")), (build(parse(player)),) * 2)], make_env)
+
+
+@pytest.mark.parametrize("player", ["hamiltonian", "bfs(noise=0.1)", "epsilon(0.5, greedy:trap)"])
+def test_other_games_are_refused_before_the_first_one(player: str) -> None:
+    made = build_player(player, ModelSettings(), lambda text: None)
+    check_plays(made, task_spec("snake(size=5, text=board)"))
+    with pytest.raises(InputError, match="plays snake only"):
+        check_plays(made, task_spec("kuhn_poker"))
 
 
 @pytest.mark.parametrize(

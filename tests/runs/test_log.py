@@ -99,7 +99,11 @@ def test_tensorboard_reads_what_we_write(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+    ("seconds", "text"),
+    [
+        *((0.4, "0 s"), (41.2, "41 s"), (59.4, "59 s"), (59.6, "1 min 00 s")),
+        *((185, "3 min 05 s"), (372, "6 min 12 s"), (4800, "1 h 20 min"), (7800, "2 h 10 min")),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ludora.errors import DamagedCheckpoint, InputError, RunInUse
+from ludora.runs import episodes
 from ludora.runs.files import MANIFEST
 from ludora.runs.listing import clean, find_run, latest_run, list_runs
 from ludora.runs.store import Run
@@ -181,6 +183,18 @@ def test_resume_passes_over_damage(run: Run) -> None:
     assert [row["step"] for row in run.rows("metrics.jsonl")] == [1]
 
 
+def test_only_a_saved_step_can_be_the_best(run: Run) -> None:
+    run.save_checkpoint(1, FILES)
+    for step in (None, 2):  # nothing was measured yet; the disk was full
+        run.mark_best(step)
+        assert run.best is None
+    run.mark_best(1)
+    written = (run.path / "best").stat().st_ino
+    for step in (1, None, 2):  # known already; not to be had
+        run.mark_best(step)
+        assert run.best == 1 and (run.path / "best").stat().st_ino == written
+
+
 def test_prune_keeps_the_newest_and_the_best(run: Run) -> None:
     for step in range(6):
         run.save_checkpoint(step, {"state.json": b""})
@@ -222,6 +236,21 @@ def test_json_has_no_nan(run: Run) -> None:
 def test_episodes_are_the_same_bytes_for_the_same_text(run: Run) -> None:
     first = run.write_episodes(3, "{}\n").read_bytes()
     assert run.write_episodes(3, "{}\n").read_bytes() == first
+
+
+def test_later_episodes_go_when_a_run_is_taken_back(run: Run) -> None:
+    for step in (2, 4, 1_000_000):
+        run.save_checkpoint(step, FILES)
+        run.write_episodes(step, f"{step}\n")
+    assert list(episodes.found(run.episodes)) == [2, 4, 1_000_000]
+    run.resume(4)
+    assert list(episodes.found(run.episodes)) == [2, 4]
+    (run.episodes / ".tmp-step-000004.jsonl.gz-1").write_bytes(b"half")  # what a kill leaves
+    run.close()
+    with Run.open(run.path) as again:
+        shutil.rmtree(again.checkpoints)
+        assert again.resume() is None
+    assert not list(run.episodes.iterdir())
 
 
 def test_clock_repeats_itself(run: Run) -> None:

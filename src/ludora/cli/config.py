@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ludora.cli.common import Overrides, Shown, prints, table
-from ludora.cli.train import check_names
+from ludora.cli.train import check_usable
 
 if TYPE_CHECKING:
     from ludora.settings import Settings
@@ -26,7 +26,7 @@ def show(config: Config, overrides: Overrides = None) -> Shown:
     rows = [
         (
             f"{key} *" if getattr(settings, key) != field.default else key,
-            str(values.get(key, "the adapter's")),
+            _recipe(settings, key) or str(values.get(key, "the adapter's")),
             field.description or "",
         )
         for key, field in fields.items()
@@ -37,11 +37,20 @@ def show(config: Config, overrides: Overrides = None) -> Shown:
 @app.command("check")
 @prints
 def check(config: Config, overrides: Overrides = None) -> Shown:
-    """Say whether a config can be used: its keys, its values, and the task and players it names."""
+    """Say whether a config can be used: its keys, its values, and the task, players and files it names."""
     settings = _load(config, overrides)
-    task = check_names(settings)
-    text = f"ok: {settings.KIND} config" + (f" for {task}" if task else "")
+    task = check_usable(settings)
+    of = {"": "games of the data's task", "none": "no games"}  # what imitation ends with
+    ending = f", at the end {of.get(task, task)}" if settings.KIND == "sft" else f" for {task}"
+    text = f"ok: {settings.KIND} config{ending}"
     return Shown({"ok": True, "kind": settings.KIND, "task": task}, lambda console: console.print(text, markup=False))
+
+
+def _recipe(settings: Settings, key: str) -> str:
+    """`by lora = NAME` where the recipe, which hangs on the model's size, gives the value; else nothing."""
+    lora = str(getattr(settings, "lora", ""))
+    by_it = key in settings.RECIPES.get(lora, ()) and key not in settings.model_fields_set
+    return f"by lora = {lora}" if by_it else ""
 
 
 def _load(config: str, overrides: list[str] | None) -> Settings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ludora.cli.common import DEFAULT_RUNS, RunsDir, Shown, prints, say
-from ludora.cli.train import check_names, started, train_ppo
+from ludora.cli.train import check_usable, started, train_ppo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ def demo(
     from ludora.settings import PPOConfig
 
     overrides = [f"minutes={minutes}", f"seed={seed}", "name=demo", f"runs_dir={runs_dir}"]
-    with started(PPOConfig, PRESET, overrides, None, check_names) as found:
+    with started(PPOConfig, PRESET, overrides, None, check_usable) as found:
         say("Teaching a 135M language model Leduc poker by PPO with a LoRA adapter, against a uniformly random player.")
         shown = train_ppo(*found)
     return replace(shown, show=lambda console: _show(shown, console))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ludora.cli.common import Overrides, Shown, prints, with_parameters
-from ludora.cli.train import Config, Resume, started
+from ludora.cli.train import Config, Resume, check_usable, started
 from ludora.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,28 +60,10 @@ def evolve(
     texts += [f"{key}={value}" for key, value in shrunk.items() if key not in given]
     if not resume and not config:
         config = PRESET
-    with started(EvolveConfig, config, texts, resume, _check) as (settings, run, step):
+    with started(EvolveConfig, config, texts, resume, check_usable) as (settings, run, step):
         if step is not None:
             raise InputError(f"an evolution goes on from its last checkpoint, not from step {step}", "leave @STEP out")
         return _evolved(settings, run)
-
-
-def _check(settings: EvolveConfig) -> None:
-    """What a config names must be there, before anything is written.
-
-    Raises:
-        InputError: the data set, the game or a player is not.
-    """
-    from ludora.data.sources import source_spec
-    from ludora.envs.build import task_spec
-    from ludora.players.build import player_spec
-
-    if not settings.game:
-        source_spec(settings.data)
-        return
-    task_spec(settings.game)
-    player_spec(settings.teacher)
-    player_spec(settings.opponent)
 
 
 def _evolved(settings: EvolveConfig, run: Run) -> Shown:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ludora.cli.common import Shown, prints, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(help="List games, models, players, data sets or presets.", no_args_is_help=True)
 
@@ -49,18 +52,55 @@ def games(
         row = {"index": None, "name": name, "first_task_id": None, "long_name": text}
         seats = make_env(Task(Spec(name))).num_seats
         found.append({**row, "players": str(seats), "kind": what, "dynamics": "sequential"})
-    head = ("game", "index", "players", "kind", "turns", "tokens", "options", "exact", "search")
-    return Shown({"games": found}, table("", head, [_game_row(row) for row in found]))
+    return Shown({"games": found}, lambda console: _show_games(found, console))
 
 
-def _game_row(row: dict[str, Any]) -> tuple[str, ...]:
-    """One line of the table; what was not measured is left empty."""
-    first = (row["name"], "" if row["index"] is None else str(row["index"]), row["players"], row["kind"])
-    if "turns" not in row:
-        return (*first, "", "", "", "", "")
-    tokens = f"{row['prompt_tokens']} ({row['prompt_tokens_max']})"
-    search = ", ".join(row["search"]) or "none"
-    return (*first, str(row["turns"]), tokens, str(row["options_max"]), "yes" if row["exact"] else "no", search)
+# One letter for each word, so that a line has room on 80 columns.
+_KINDS = {
+    "simultaneous": "s",
+    "chance": "c",
+    "hidden": "h",
+    "zero-sum": "z",
+    "constant-sum": "k",
+    "general-sum": "g",
+    "alone": "a",
+}
+_SEARCH = {"mcts": "m", "ismcts": "i", "nash": "n"}
+_LEGEND = """\
+no        task ids begin at no x 100,000,000
+seats     players it is for
+kind      s simultaneous moves, c chance, h hidden information; z zero-sum,
+          k constant-sum, g general-sum, a alone
+turns     of all seats in a game between uniformly random players, median
+tokens    of a prompt, from the median to the most met
+legal     actions to choose from, most met
+exact     whether expected values and exploitability can be computed
+bots      that can play it: m mcts, i ismcts, n nash
+"""
+
+
+def _show_games(found: list[dict[str, Any]], console: Console) -> None:
+    """The numbered games with what was measured, what the columns mean, and all others in words."""
+    head = ("game", "no", "seats", "kind", "turns", "tokens", "legal", "exact", "bots")
+    measured = [row for row in found if "turns" in row]
+    table("", head, [_measured(row) for row in measured])(console)
+    console.print(_LEGEND, markup=False, highlight=False)
+    others = [(row["name"], row["players"], row["kind"]) for row in found if "turns" not in row]
+    table("", ("game", "seats", "kind"), others)(console)
+
+
+def _measured(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["name"],
+        str(row["index"]),
+        row["players"],
+        "".join(_KINDS[word] for word in row["kind"].split(", ")),
+        str(row["turns"]),
+        f"{row['prompt_tokens']}-{row['prompt_tokens_max']}",
+        str(row["options_max"]),
+        "yes" if row["exact"] else "no",
+        "".join(_SEARCH[name] for name in row["search"]) or "-",
+    )
 
 
 @app.command("models")

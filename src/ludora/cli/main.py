@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ludora import __version__
-from ludora.cli import check_env, config, data, demo, doctor, evaluate, evolve, merge, play, report, runs, train
+from ludora.cli import check_env, config, data, demo, doctor, evaluate, evolve, merge, play, push, report, runs, train
 from ludora.cli import list as list_
 from ludora.errors import LudoraError
 
@@ -36,6 +36,7 @@ app.add_typer(list_.app, name="list")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.command("merge")(merge.merge)
+app.command("push")(push.push)
 app.command("check-env")(check_env.check)
 app.command("doctor")(doctor.doctor)
 

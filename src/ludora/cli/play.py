@@ -33,6 +33,7 @@ def play(
     from rich.console import Console
 
     from ludora.envs.build import make_env, num_players, task_spec
+    from ludora.players.base import check_plays
     from ludora.players.build import build_player
     from ludora.players.human import HumanPlayer, Watched, keyboard
     from ludora.rollout import Game, collect
@@ -50,6 +51,7 @@ def play(
 
     def seated(text: str) -> Player:
         player = build_player(text, settings, say)
+        check_plays(player, spec)
         return Watched(player, console, pause) if watch else player
 
     mine = seated(watch) if watch else HumanPlayer(console, key=keyboard() if live else None)

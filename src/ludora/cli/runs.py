@@ -36,7 +36,8 @@ def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run, by name or folder.")],
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> Shown:
-    """One run: what it is, its checkpoints, and its last metrics."""
+    """One run: what it is, its checkpoints and sample episodes, and its last metrics."""
+    from ludora.runs import episodes
     from ludora.runs.listing import find_run, run_info
     from ludora.runs.store import Run
 
@@ -45,7 +46,8 @@ def show(
     last: dict[str, object] = {}
     for last in opened.rows("metrics.jsonl"):  # noqa: B007  only the last one is wanted
         pass
-    data = {**run_info(path).to_json(), "checkpoints": opened.steps, "metrics": last}
+    samples = [str(file) for file in episodes.found(opened.episodes).values()]
+    data = {**run_info(path).to_json(), "checkpoints": opened.steps, "episodes": samples, "metrics": last}
     rows = [(key, str(value)) for key, value in data.items() if key != "metrics"]
     rows += [(f"last {key}", f"{value:.5g}" if isinstance(value, float) else str(value)) for key, value in last.items()]
     return Shown(data, table("", ("", run), rows))

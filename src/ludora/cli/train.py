@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
@@ -43,7 +44,7 @@ def ppo(config: Config = None, overrides: Overrides = None, resume: Resume = Non
     """Train by PPO against the opponents that CONFIG names. Ctrl-C saves and leaves; --resume goes on."""
     from ludora.config import PPOConfig
 
-    with started(PPOConfig, config, list(overrides or ()), resume, check_names) as found:
+    with started(PPOConfig, config, list(overrides or ()), resume, check_usable) as found:
         return train_ppo(*found)
 
 
@@ -53,36 +54,44 @@ def sft(config: Config = None, overrides: Overrides = None, resume: Resume = Non
     """Train by imitation on recorded games or conversations (data=FILE.jsonl). Ctrl-C saves; --resume goes on."""
     from ludora.config import SFTConfig
 
-    with started(SFTConfig, config, list(overrides or ()), resume, _check_sft) as found:
+    with started(SFTConfig, config, list(overrides or ()), resume, check_usable) as found:
         return train_sft(*found)
 
 
-def check_names(settings: Settings) -> str:
-    """The task of a config, in its canonical form, once it and the opponents are known to be ones there can be.
+def check_usable(settings: Settings) -> str:
+    """The task of a config, in its canonical form, once all is known to be there that it names.
 
-    Of sft, the task may be that of the data (empty) or `none`.
+    Of sft, the task may be that of the data (empty) or `none`. Of evolution, it is a game or a data set.
 
     Raises:
-        InputError: one of them cannot.
+        InputError: there is no such task, player, data set or file of examples, or none is named.
     """
+    from ludora.data.lines import check_file
+    from ludora.data.sources import source_spec
     from ludora.envs.build import task_spec
+    from ludora.evolve.settings import EvolveConfig
     from ludora.players.build import player_spec
-    from ludora.settings import PPOConfig, SFTConfig
+    from ludora.settings import PPOConfig, SFTConfig, listed
 
     if isinstance(settings, PPOConfig):
         for player in settings.opponents:
             player_spec(player, training=True)
         return str(task_spec(settings.task))
     if isinstance(settings, SFTConfig):
+        if not settings.data or "" in listed(settings.data):
+            raise ConfigError("data names no file to learn from", "data=games.jsonl, for example")
         player_spec(settings.opponent)
-        return settings.task if settings.task in ("", "none") else str(task_spec(settings.task))
+        task = settings.task if settings.task in ("", "none") else str(task_spec(settings.task))
+        for file in (*listed(settings.data), *filter(None, listed(settings.eval_data))):
+            check_file(Path(file))
+        return task
+    if isinstance(settings, EvolveConfig):
+        if not settings.game:
+            return str(source_spec(settings.data))
+        for player in (settings.teacher, settings.opponent):
+            player_spec(player)
+        return str(task_spec(settings.game))
     return ""
-
-
-def _check_sft(settings: SFTConfig) -> None:
-    if not settings.data or "" in (settings.data, *settings.data):
-        raise ConfigError("data names no file to learn from", "data=games.jsonl, for example")
-    check_names(settings)
 
 
 def train_ppo(settings: PPOConfig, run: Run, step: int | None) -> Shown:

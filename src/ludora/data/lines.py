@@ -5,7 +5,9 @@ The good lines of such a file are kept. Whether to go on without the bad ones is
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +70,7 @@ def read_lines(path: Path, read: Callable[[Mapping[str, Any], int], list[Item]])
         read: makes items of an object, given how many good lines came before it; raises `Unreadable`.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it is a damaged .gz.
     """
     items: list[Item] = []
     bad: list[BadLine] = []
@@ -84,13 +86,25 @@ def read_lines(path: Path, read: Callable[[Mapping[str, Any], int], list[Item]])
     return Reading(path, tuple(items), good, tuple(bad))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def check_file(path: Path) -> None:
+    """Whether there is such a file at all.
+
+    Raises:
+        InputError: there is none.
+    """
     if not path.is_file():
         raise InputError(f"there is no file {path}", "ludora data snake writes one")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    check_file(path)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(f"{path} cannot be unpacked: {error}", "copy it again") from None
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

@@ -10,10 +10,13 @@ An illegal text forfeits: the game is over and the seat's return becomes the gam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+
+import pyspiel
 
 from ludora.envs.openspiel_games import View, chance_outcomes, draw, load
 from ludora.errors import EnvBroken
@@ -62,6 +65,20 @@ def state_turn(spec: Spec, state: Any, seat: int) -> Turn:
     return Turn(seat, view.messages, view.legal, SpielHandle(spec, state, len(state.history()), view.actions))
 
 
+@contextmanager
+def _engine(spec: Spec) -> Iterator[None]:
+    """The actions given to the engine in here are legal ones, so an error of its own is not the player's.
+
+    Raises:
+        EnvBroken: the engine failed.
+    """
+    try:
+        yield
+    except pyspiel.SpielError as error:
+        reason = next(iter(str(error).splitlines()), "no reason is given")
+        raise EnvBroken(f"the engine of {spec} failed: {reason}") from None
+
+
 class OpenSpielEnv:
     """One game of OpenSpiel, played once. `zero_sum` says whether the rewards of all seats always sum to 0.
 
@@ -83,7 +100,8 @@ class OpenSpielEnv:
         self._forfeits: tuple[int, ...] = ()
         self._views: dict[int, View] = {}
         self._turns: tuple[Turn, ...] = ()
-        self._advance()
+        with _engine(task.env):
+            self._advance()
 
     def turns(self) -> tuple[Turn, ...]:
         return self._turns
@@ -95,13 +113,14 @@ class OpenSpielEnv:
         self._forfeits = tuple(seat for seat, action in chosen.items() if action is None)
         if self._forfeits:
             self._views, self._turns = {}, ()
-        elif self._state.is_simultaneous_node():
-            # Seats without a choice take part with action 0, as the engine wants it.
-            self._state.apply_actions([chosen.get(seat, 0) for seat in range(self.num_seats)])
-            self._advance()
-        else:
-            for action in chosen.values():
-                self._state.apply_action(action)
+            return
+        with _engine(self.task.env):
+            if self._state.is_simultaneous_node():
+                # Seats without a choice take part with action 0, as the engine wants it.
+                self._state.apply_actions([chosen.get(seat, 0) for seat in range(self.num_seats)])
+            else:
+                for action in chosen.values():
+                    self._state.apply_action(action)
             self._advance()
 
     def _advance(self) -> None:

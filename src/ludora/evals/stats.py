@@ -73,13 +73,9 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean = math.fsum(values) / n
     if n == 1:
         return Interval(mean, None, None)
-    half = t_quantile(confidence, n - 1) * _standard_error(values, mean)
+    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    half = t_quantile(confidence, n - 1) * error
     return Interval(mean, mean - half, mean + half)
-
-
-def _standard_error(values: Sequence[float], mean: float) -> float:
-    n = len(values)
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
@@ -101,30 +97,12 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     return Interval(rate, low, high)
 
 
-def paired_t(differences: Sequence[float]) -> float:
-    """Two-sided p-value of the paired t test of "the mean difference is 0".
-
-    Where every difference is the same number the statistic is 0/0 or infinite: 1.0 if that number is 0, else 0.0.
-
-    Raises:
-        ValueError: fewer than two pairs.
-    """
-    n = len(differences)
-    if n < 2:
-        raise ValueError(f"a paired t test needs two pairs, got {n}")
-    mean = math.fsum(differences) / n
-    error = _standard_error(differences, mean)
-    if error == 0.0:
-        return 1.0 if mean == 0.0 else 0.0
-    return max(0.0, 1.0 - t_within(abs(mean) / error, n - 1))
-
-
 def sign_flip(differences: Sequence[float], *, seed: int = 0, samples: int = 20_000) -> float:
     """Two-sided p-value of the sign-flip permutation test (Fisher 1935) of "differences are symmetric about 0".
 
-    Assumes nothing about the shape of the returns, which in poker are far from normal. All patterns of signs are
-    listed for up to 16 differences that are not 0; beyond that `samples` patterns are drawn from `seed`, and
-    p = (1 + hits) / (1 + samples), which is never 0 (Phipson and Smyth 2010).
+    The test of every paired mean here, of returns as of apples: it assumes nothing about their shape, which in poker
+    is far from normal. All patterns of signs are listed for up to 16 differences that are not 0; beyond that `samples`
+    patterns are drawn from `seed`, and p = (1 + hits) / (1 + samples), which is never 0 (Phipson and Smyth 2010).
 
     Raises:
         ValueError: there are no pairs.

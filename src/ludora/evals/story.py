@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ludora.errors import InputError
 from ludora.evals.evaluate import BEST, Evaluation, Row
 from ludora.evals.replay import ReplayedGame
+from ludora.runs.log import duration
 
 T = TypeVar("T")
 FILES = ("config.json", "metrics.jsonl", "events.jsonl", "evaluation.json", "replays.json")
@@ -285,16 +286,6 @@ def _adapter(folder: Path) -> dict[str, Any]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def duration(seconds: float) -> str:
-    """`6 min 12 s`, `1 h 20 min` or `41 s`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from ludora.models.chat import Tokens, parse_action
 from ludora.models.policy import Text
 from ludora.players.model import STEM, ModelPlayer, ask, labels_of
 from ludora.rng import generator
-from ludora.settings import SFTConfig
+from ludora.settings import SFTConfig, listed
 from ludora.types import Message, Turn
 
 
@@ -55,11 +55,11 @@ def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
         InputError: a file or line cannot be used (unless bad lines are skipped), or there is nothing to learn.
     """
     teacher = _Teacher(config, player)
-    train = read_examples(_paths(config.data))
+    train = read_examples(listed(config.data))
     found = Lessons()
     if config.eval_data:
         found.learnt = teacher.lessons(train)
-        held_out = read_examples(_paths(config.eval_data))
+        held_out = read_examples(listed(config.eval_data))
         found.held_out = teacher.lessons(held_out)
         found.bad = train.bad + held_out.bad
     else:
@@ -79,10 +79,6 @@ def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
     found.task = names.most_common(1)[0][0] if names else ""
     _check_options(config, [*train.records, *held_out.records], found)
     return found
-
-
-def _paths(given: str | tuple[str, ...]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
 
 
 def _split(found: Examples, config: SFTConfig) -> tuple[Examples, Examples]:

@@ -6,7 +6,6 @@ the learner's tensors and a handful of numbers give every later bit.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ludora.data.trajectories import to_line
 from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measure
@@ -24,9 +24,10 @@ from ludora.learn.conclude import conclude
 from ludora.learn.credit import Decision, assign
 from ludora.learn.learner import Learner
 from ludora.learn.opponents import Opponents
-from ludora.models.checkpoint import pack_tensors, unpack_tensors
+from ludora.models.checkpoint import pack, unpack
 from ludora.models.engine import Counters
 from ludora.models.policy import Answer, Query
+from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
 from ludora.rng import stream
 from ludora.rollout import Finished, Game, collect
@@ -99,13 +100,13 @@ def train(
 
         ended = time.monotonic()
         at.update += 1
-        at.seconds += ended - started
-        _read_clock(run, at)
+        at.seconds = run.clock(at.update, at.seconds + ended - started)  # what is repeated takes as long as at first
         at.games += len(finished)
         at.decisions += len(decisions)
         metrics |= _speed_metrics(studio, decisions, played - started, ended - played, at)
         if config.evaluate_every and (at.update % config.evaluate_every == 0 or _over(config, at)):
             metrics |= _evaluate(measure, at, log)
+            _keep_episodes(run, config, at, finished, player)
         log.metrics(at.update, metrics)
         if at.update % config.save_every == 0 or at.best_update == at.update:
             _save(run, learner, opponents, at)
@@ -129,15 +130,29 @@ def _games(config: PPOConfig, spec: Spec, opponents: Opponents, player: Any, upd
     return games
 
 
-def _mine(finished: Sequence[Finished], player: Any) -> list[Trajectory]:
-    """The learner's trajectories: its own seat, or every seat in self-play. Broken games teach nothing."""
+def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]:
+    """The learner's trajectories of all games. Broken games teach nothing."""
     broken = sum(bool(f.error) for f in finished)
     if broken > BROKEN_LIMIT * len(finished):
         first = next(f.error for f in finished if f.error)
         raise TrainingFailed(
             f"{broken} of {len(finished)} games broke, the first with: {first}", "ludora check-env TASK"
         )
-    return [t for f in finished for t in f.trajectories if f.game.seats[t.seat] is player]
+    return [t for f in finished for t in _seen(f, player)]
+
+
+def _keep_episodes(
+    run: Run, config: PPOConfig, at: Progress, finished: Sequence[Finished], player: ModelPlayer
+) -> None:
+    """The update's first games as the learner saw them; an update that is repeated writes the same file again."""
+    games = [_seen(f, player) for f in finished[: config.episodes] if not f.error]
+    if config.episodes:
+        run.write_episodes(at.update, "".join(to_line(t) + "\n" for seen in games for t in seen))
+
+
+def _seen(finished: Finished, player: ModelPlayer) -> list[Trajectory]:
+    """The learner's trajectories of a game: of its own seat, or of every seat in self-play."""
+    return [t for t in finished.trajectories if finished.game.seats[t.seat] is player]
 
 
 def _key(learner: Learner, step: Step) -> Query | Answer:
@@ -236,13 +251,6 @@ def _over(config: PPOConfig, at: Progress) -> str:
     return ""
 
 
-def _read_clock(run: Run, at: Progress) -> None:
-    """Time is the one thing that a resumed run cannot repeat: what the clock said at the start of each update is kept
-    beside the checkpoints, and read again when an update is repeated.
-    """
-    at.seconds = run.clock(at.update, at.seconds)
-
-
 def _progress(config: PPOConfig, at: Progress) -> float:
     """In [0, 1], for the schedule: of the updates, or of the time if that runs out first."""
     timed = at.seconds / (config.minutes * 60) if config.minutes else 0.0
@@ -265,10 +273,8 @@ def _save(run: Run, learner: Learner, opponents: Opponents, at: Progress) -> Non
     keys, caches = _kept(learner, opponents)
     tensors = learner.tensors() | opponents.tensors(learner) | {"caches": caches}
     state = {"progress": asdict(at), "learner": learner.state(), "opponents": opponents.state(), "caches": keys}
-    files = {f"{name}.safetensors": pack_tensors(values) for name, values in tensors.items() if values}
-    files["state.json"] = json.dumps(state, sort_keys=True).encode()
-    run.save_checkpoint(at.update, files)
-    _mark(run, at)
+    run.save_checkpoint(at.update, pack(tensors, state))
+    run.mark_best(at.best_update)
     run.prune(learner.config.keep)
 
 
@@ -287,30 +293,19 @@ def _kept(learner: Learner, opponents: Opponents) -> tuple[dict[str, Any], dict[
     return learner.policy.cached(learner.reference)
 
 
-def _mark(run: Run, at: Progress) -> None:
-    """Mark the best checkpoint, also where a kill came between its saving and its marking."""
-    if at.best_update is not None and run.best != at.best_update and at.best_update in run.steps:
-        run.mark_best(at.best_update)
-
-
 def _resume(run: Run, learner: Learner, opponents: Opponents, step: int | None, log: RunLog) -> Progress:
     """The state of the newest sound checkpoint (or of the one asked for); a new start if there is none."""
     found = run.resume(step)
     if found is None:
         return Progress()
-    state = json.loads(found.files["state.json"])
-    tensors = {
-        name.removesuffix(".safetensors"): unpack_tensors(data)
-        for name, data in found.files.items()
-        if name != "state.json"
-    }
+    tensors, state = unpack(found.files)
     learner.load_tensors(tensors)
     learner.load_state(state["learner"])
     opponents.load(state["opponents"], tensors, learner)
     learner.policy.restore_cached(state["caches"], tensors.get("caches", {}), learner.reference)
     log.say(f"resumed from update {found.step}")
     at = Progress(**state["progress"])
-    _mark(run, at)
+    run.mark_best(at.best_update)
     return at
 
 
@@ -332,7 +327,7 @@ def _finish(
     if not reason:
         return summary
     if at.best_update not in (None, at.update):
-        files = run.load_checkpoint(at.best_update).files
-        learner.adapter.load_tensors(unpack_tensors(files["adapter.safetensors"]))
+        tensors, _ = unpack(run.load_checkpoint(at.best_update).files)
+        learner.adapter.load_tensors(tensors["adapter"])
     ending = conclude(run, studio, learner, opponents.spec, opponents.fixed(), learner.config.evaluate_games)
     return summary | {"adapter": str(run.adapter), "report": ending.report, "evaluation": ending.evaluation.to_json()}

@@ -6,7 +6,6 @@ adapter, its optimiser and a handful of numbers, and gives every later bit.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -23,10 +22,10 @@ from ludora.learn.conclude import conclude
 from ludora.learn.lessons import Lesson, Lessons, prepare
 from ludora.learn.pupil import Pupil, chunks
 from ludora.learn.sums import Sums
-from ludora.models.checkpoint import pack_tensors, unpack_tensors
+from ludora.models.checkpoint import pack, unpack
 from ludora.models.engine import Counters
 from ludora.models.storage import adapter_files
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.players.build import fixed_player
 from ludora.players.studio import Studio
 from ludora.rng import generator
@@ -224,7 +223,11 @@ def _game(config: SFTConfig, lessons: Lessons) -> Spec | None:
 
 def _opponent(config: SFTConfig, it: Setup) -> Player | None:
     """Who sits at the other seats of the games at the end; nobody in a game for one."""
-    return fixed_player(config.opponent, it.studio) if it.spec and num_players(it.spec) > 1 else None
+    if it.spec is None or num_players(it.spec) == 1:
+        return None
+    player = fixed_player(config.opponent, it.studio)
+    check_plays(player, it.spec)
+    return player
 
 
 def _check_opponent(config: SFTConfig, it: Setup) -> None:
@@ -254,24 +257,16 @@ def _progress(config: SFTConfig, it: Setup, at: Progress) -> float:
 
 def _save(run: Run, config: SFTConfig, it: Setup, sums: Sums, at: Progress) -> None:
     """A checkpoint of everything, and the best one kept aside."""
-    files = {f"{name}.safetensors": pack_tensors(values) for name, values in it.pupil.tensors().items() if values}
     state = {"progress": asdict(at), "pupil": it.pupil.state(), "sums": sums.values, "examples": it.digest}
-    files["state.json"] = json.dumps(state, sort_keys=True).encode()
-    run.save_checkpoint(at.step, files)
-    _mark(run, at)
+    run.save_checkpoint(at.step, pack(it.pupil.tensors(), state))
+    run.mark_best(at.best_step)
     run.prune(config.keep)
-
-
-def _mark(run: Run, at: Progress) -> None:
-    """Mark the best checkpoint, also where a kill came between its saving and its marking."""
-    if at.best_step is not None and run.best != at.best_step and at.best_step in run.steps:
-        run.mark_best(at.best_step)
 
 
 def _resume(run: Run, it: Setup, sums: Sums, step: int | None, log: RunLog) -> Progress:
     """The state of the newest sound checkpoint (or of the one asked for); a new start if there is none."""
     if run.steps:  # before the run is taken back to anything
-        begun = json.loads(run.load_checkpoint(step).files["state.json"])
+        _, begun = unpack(run.load_checkpoint(step).files)
         if begun["examples"] != it.digest:
             raise InputError(
                 "the examples are not those that this run began with, so it cannot go on exactly",
@@ -280,18 +275,13 @@ def _resume(run: Run, it: Setup, sums: Sums, step: int | None, log: RunLog) -> P
     found = run.resume(step)
     if found is None:
         return Progress()
-    state = json.loads(found.files["state.json"])
-    tensors = {
-        name.removesuffix(".safetensors"): unpack_tensors(data)
-        for name, data in found.files.items()
-        if name != "state.json"
-    }
+    tensors, state = unpack(found.files)
     it.pupil.load_tensors(tensors)
     it.pupil.load_state(state["pupil"])
     sums.values.update(state["sums"])
     log.say(f"resumed from step {found.step}")
     at = Progress(**state["progress"])
-    _mark(run, at)
+    run.mark_best(at.best_step)
     return at
 
 
@@ -313,8 +303,8 @@ def _finish(run: Run, config: SFTConfig, it: Setup, at: Progress, log: RunLog, r
     if not reason:
         return summary
     if at.best_step not in (None, at.step):
-        files = run.load_checkpoint(at.best_step).files
-        it.pupil.adapter.load_tensors(unpack_tensors(files["adapter.safetensors"]))
+        tensors, _ = unpack(run.load_checkpoint(at.best_step).files)
+        it.pupil.adapter.load_tensors(tensors["adapter"])
     it.homes.leave()
     summary["adapter"] = str(run.adapter)
     if it.spec is None:

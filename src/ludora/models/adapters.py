@@ -262,7 +262,7 @@ class AdapterPack:
         """
         if name in self.adapters:
             raise InputError(f"the pack has an adapter {name!r} already", "choose another name")
-        ranks = self._unwrapped_targets(settings)
+        ranks = self.targets(settings)
         shapes = {}
         for module, rank in ranks.items():
             self._wrap(module)
@@ -279,14 +279,20 @@ class AdapterPack:
         Raises:
             InputError: no module matches the settings.
         """
-        ranks, total = self._unwrapped_targets(settings), 0
+        ranks, total = self.targets(settings), 0
         for name, rank in ranks.items():
             module = self.base.model.get_submodule(name)
             total += rank * sum(features(module.base if isinstance(module, PackedLinear) else module))
         return total, first_layer(ranks)
 
-    def _unwrapped_targets(self, settings: LoraSettings) -> dict[str, int]:
-        """Targets are resolved on the model as its family made it, so the wrappers step aside meanwhile."""
+    def targets(self, settings: LoraSettings) -> dict[str, int]:
+        """Full name of every module that an adapter of these settings has, and its rank; nothing is built.
+
+        They are resolved on the model as its family made it, so the wrappers step aside meanwhile.
+
+        Raises:
+            InputError: no module matches the settings.
+        """
         for name, packed in self._wrapped.items():
             self._put(name, packed.base)
         try:

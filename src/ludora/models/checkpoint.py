@@ -1,12 +1,27 @@
-"""Tensors to bytes and back: safetensors only, nothing that could run code."""
+"""A checkpoint's contents to bytes and back: safetensors and JSON only, nothing that could run code."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from safetensors.torch import load, save
 from torch import Tensor
+
+STATE, TENSORS = "state.json", ".safetensors"
+
+
+def pack(tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a checkpoint, by name: one of each table of tensors that is not empty, and one of all the rest."""
+    files = {name + TENSORS: pack_tensors(values) for name, values in tensors.items() if values}
+    return files | {STATE: json.dumps(state, sort_keys=True).encode()}
+
+
+def unpack(files: Mapping[str, bytes]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Inverse of `pack`: the tables of tensors, without those that were empty, and the rest."""
+    tensors = {name.removesuffix(TENSORS): unpack_tensors(data) for name, data in files.items() if name != STATE}
+    return tensors, json.loads(files[STATE])
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -25,7 +25,7 @@ from heapq import heappop, heappush
 from ludora.envs.snake_game import BIT, FREE, MOVES, Position, board_of, is_trap, shortest_way, tail_distance
 from ludora.envs.snake_texts import offset
 from ludora.errors import InputError, nearest
-from ludora.players.base import Player
+from ludora.players.base import Player, check_plays
 from ludora.players.bots import legal_of, one_hot, read_options
 from ludora.rng import stream, uniform
 from ludora.types import Move, Spec, Turn
@@ -65,8 +65,12 @@ def position_of(turn: Turn, player: str) -> Position:
         InputError: the turn is not one of Snake.
     """
     if not isinstance(turn.state, Position):
-        raise InputError(f"player {player} plays snake only", "choose random, a search player, a model or a human")
+        raise _snake_only(player)
     return turn.state
+
+
+def _snake_only(player: str) -> InputError:
+    return InputError(f"player {player} plays snake only", "choose random, a search player, a model or a human")
 
 
 class SnakePlayer:
@@ -75,6 +79,15 @@ class SnakePlayer:
     def __init__(self, name: str, choose: Callable[[Position], Choice]) -> None:
         self.name = name
         self._choose = choose
+
+    def check(self, spec: Spec) -> None:
+        """Refuse every game but Snake.
+
+        Raises:
+            InputError: it is another one.
+        """
+        if spec.name != "snake":
+            raise _snake_only(self.name)
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         moves = []
@@ -98,6 +111,10 @@ class Noisy:
     def __init__(self, name: str, expert: Player, noise: float) -> None:
         self.name = name
         self._expert, self._noise = expert, noise
+
+    def check(self, spec: Spec) -> None:
+        """As the expert's."""
+        check_plays(self._expert, spec)
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         return [self._err(turn, move) for turn, move in zip(turns, self._expert.act(turns), strict=True)]

@@ -102,14 +102,13 @@ class Studio:
         Raises:
             InputError: the adapter has something else there.
         """
+        here = self._layout(adapter.settings)
 
         def fits(keys: Iterable[str]) -> bool:
             given = {key: getattr(config, key) for key in keys}
             if "rank_pattern" in given:
                 given["rank_pattern"] = tuple(given["rank_pattern"].items())
-            asked = self.pack.add("asked for", replace(adapter.settings, **given))
-            self.pack.remove(asked.name)
-            return _layout(asked) == _layout(adapter)
+            return self._layout(replace(adapter.settings, **given)) == here
 
         keys = sorted((config.BROUGHT - {"lora"}) & config.model_fields_set)  # no recipe goes with an adapter
         if keys and not fits(keys):
@@ -119,10 +118,9 @@ class Studio:
                 f"leave {key} out: an adapter brings its own",
             )
 
-
-def _layout(adapter: Adapter) -> dict[str, tuple[int, float]]:
-    """Rank and scaling of every adapted module."""
-    return {name: (rank, adapter.settings.scaling_of(name)) for name, (rank, _, _) in adapter.shapes.items()}
+    def _layout(self, settings: LoraSettings) -> dict[str, tuple[int, float]]:
+        """Rank and scaling of every module that these settings adapt."""
+        return {name: (rank, settings.scaling_of(name)) for name, rank in self.pack.targets(settings).items()}
 
 
 _opened: dict[ModelSettings, Studio] = {}

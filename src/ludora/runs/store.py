@@ -8,7 +8,6 @@ One process at a time writes to a run: it holds an flock on `lock`, which the sy
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ludora.errors import DamagedCheckpoint, InputError
-from ludora.runs import files
+from ludora.runs import episodes, files
 from ludora.runs.clock import Clock
 from ludora.runs.lock import acquire, holder
 
@@ -106,6 +105,7 @@ class Run:
         run.checkpoints.mkdir(exist_ok=True)
         files.recover(run.path)
         files.recover(run.checkpoints)
+        files.recover(run.episodes)
         return run
 
     @classmethod
@@ -190,12 +190,9 @@ class Run:
         return self.variants / name
 
     def write_episodes(self, step: int, text: str) -> Path:
-        """Keep sample episodes of one step, as compressed JSON lines that are the same bytes for the same text."""
+        """Keep sample episodes of one step: see `ludora.runs.episodes`."""
         self._writable()
-        self.episodes.mkdir(exist_ok=True)
-        path = self.episodes / f"step-{step:06d}.jsonl.gz"
-        files.replace_file(path, gzip.compress(text.encode(), mtime=0))
-        return path
+        return episodes.write(self.episodes, step, text)
 
     # ---- logs
 
@@ -302,7 +299,7 @@ class Run:
         raise DamagedCheckpoint(f"every checkpoint of run {self.name} is damaged", "start a new run")
 
     def resume(self, step: int | None = None) -> Checkpoint | None:
-        """Load a checkpoint and take the run back to it: later checkpoints, log lines and a later best go.
+        """Load a checkpoint and take the run back to it: later checkpoints, episodes, log lines and a later best go.
 
         None if there is no checkpoint yet and none was asked for: the run starts over, with empty logs.
 
@@ -312,6 +309,7 @@ class Run:
         self._writable()
         if step is None and not self.steps:
             self._truncate_logs(dict.fromkeys(LOGS, 0))
+            episodes.forget(self.episodes, after=-1)
             return None
         found = self.load_checkpoint(step)
         later = [s for s in self.steps if s > found.step]
@@ -321,6 +319,7 @@ class Run:
         for gone in reversed(later):
             files.remove_folder(self.checkpoint(gone))
         self._truncate_logs(files.read_manifest(self.checkpoint(found.step))["facts"]["logs"])
+        episodes.forget(self.episodes, after=found.step)
         if (best := self.best) is not None and best not in self.steps:
             (self.path / "best").unlink()
         return found
@@ -343,9 +342,14 @@ class Run:
             return None
         return int(text) if text.isdigit() else None
 
-    def mark_best(self, step: int) -> None:
-        """Remember which checkpoint is the best; `prune` keeps it."""
-        self.write_bytes("best", f"{step}\n".encode())
+    def mark_best(self, step: int | None) -> None:
+        """Remember which checkpoint is the best, if it was saved; `prune` keeps it.
+
+        To be called after every save and resume: a full disk may have left it out, or a kill come before the mark.
+        """
+        self._writable()
+        if step is not None and step != self.best and step in self.steps:
+            self.write_bytes("best", f"{step}\n".encode())
 
     def prune(self, keep: int, best: int | None = None, also: Collection[int] = ()) -> None:
         """Delete all checkpoints but the newest `keep`, the `best` (by default the marked one) and those in `also`."""

@@ -1,16 +1,21 @@
-"""Sides of a benchmark in processes of their own, asked for one turn at a time."""
+"""One side of a comparison in a process of its own, so that its memory is its own: it works when it is asked to.
+
+The process tells what it is ready with in one line of JSON on its stdout; every line on its stdin asks for one more turn,
+whose figures it tells in the same way.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 
 class Worker:
-    """One side in its own process, asked for one turn at a time."""
+    """The process, from outside. `facts` is what it told when it was ready."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -45,3 +50,10 @@ def working(*command: str) -> Iterator[Worker]:
         yield worker
     finally:
         worker.close()
+
+
+def answer(figures: dict[str, Any]) -> bool:
+    """In the process: send figures, and wait: is another turn wanted?"""
+    sys.stdout.write(json.dumps(figures) + "\n")
+    sys.stdout.flush()
+    return bool(sys.stdin.readline().strip())
