@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ludora.cli.main import run as ludora
 from ludora.errors import TrainingFailed
+from ludora.evals.quiz import Quiz
 from ludora.evolve.history import History
 from ludora.evolve.search import evolve
 from ludora.evolve.settings import EvolveConfig
@@ -92,8 +93,9 @@ def test_pipeline_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert set(child.scores) == {"1"} and all(len(v.scores) == 2 for v in history.survivors if v.generation == 0)
     assert run.config["train_size"] == 10 and run.config["eval_size"] == 5
     assert sorted(p.name for p in run.variants.iterdir()) == sorted(history.generations[-1].survivors)
-    answers = run.read_json("comparison.json")
-    assert [r["id"] for r in answers["base"]] == [r["id"] for r in answers["best"]] and len(answers["base"]) == 5
+    quiz = Quiz.from_json(run.read_json("evaluation.json"))
+    assert quiz.rows[1].player == "base" and len(quiz.items) == 5 and quiz.comparison is not None
+    assert quiz.comparison.difference == summary["gain"] == summary["best_accuracy"] - summary["base_accuracy"]
     assert (
         ludora(["evolve", "--resume", str(run.path), "--json"]) == 0
     )  # over already: the same once more, no second test

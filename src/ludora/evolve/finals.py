@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ludora.errors import TrainingFailed
-from ludora.evals.stats import mcnemar, mean_interval, wilson
+from ludora.evals.quiz import Quiz
+from ludora.evals.report import write_report
 from ludora.evolve.fitness import FINAL, TEST, Answers
 from ludora.evolve.history import BASE
 from ludora.evolve.selection import finalists
@@ -56,6 +57,7 @@ def conclude(it: Search, reason: str, seconds: float) -> dict[str, Any]:
         **{key: value for key, value in history.tested.items() if key not in ("event", "at")},
         "seconds": round(seconds, 1),
         "adapter": str(it.run.adapter),
+        "report": str(write_report(it.run.path)),
     }
 
 
@@ -107,7 +109,6 @@ def _test(it: Search, winner: str, chosen: str) -> dict[str, Any]:
     for name in names:
         with it.cohort.seated([it.trials[name]]) as adapters:
             answers += it.fitness.examine(adapters, TEST)
-    it.run.write_json("comparison.json", _comparison(base, answers[0], names[0]))
     row: dict[str, Any] = {
         "id": chosen,
         "n": base.score.n,
@@ -117,35 +118,28 @@ def _test(it: Search, winner: str, chosen: str) -> dict[str, Any]:
         "measures": answers[0].score.measures,
         "base_measures": base.score.measures,
     }
-    return row | (_paired(it, base, answers) if base.records else {})
+    quiz = it.fitness.quiz({names[0]: answers[0], BASE: base}, TEST)
+    if quiz is None:
+        return row
+    it.run.write_json(it.run.evaluation.name, quiz.to_json())
+    return row | _paired(quiz, answers)
 
 
-def _paired(it: Search, base: Answers, answers: list[Answers]) -> dict[str, Any]:
+def _paired(quiz: Quiz, answers: list[Answers]) -> dict[str, Any]:
     """Accuracy of base and adapter, the difference with its interval, and McNemar's exact test."""
-    before, after = (list(map(it.fitness.right, found.records)) for found in (base, answers[0]))
-    gain = mean_interval([float(b) - float(a) for a, b in zip(before, after, strict=True)])
-    rate = wilson(sum(after), len(after))
-    improved = sum(b and not a for a, b in zip(before, after, strict=True))
-    regressed = sum(a and not b for a, b in zip(before, after, strict=True))
+    best, base = quiz.rows
+    pair = quiz.comparison
+    assert pair is not None  # there are two rows
     return {
-        "base_accuracy": sum(before) / len(before),
-        "best_accuracy": rate.mean,
-        "best_accuracy_low": rate.low,
-        "best_accuracy_high": rate.high,
-        "gain": gain.mean,
-        "gain_low": gain.low,
-        "gain_high": gain.high,
-        "improved": improved,
-        "regressed": regressed,
-        "p_value": mcnemar(improved, regressed),
+        "base_accuracy": base.rate,
+        "best_accuracy": best.rate,
+        "best_accuracy_low": best.low,
+        "best_accuracy_high": best.high,
+        "gain": pair.difference,
+        "gain_low": pair.difference_low,
+        "gain_high": pair.difference_high,
+        "improved": pair.improvements,
+        "regressed": pair.regressions,
+        "p_value": pair.p_value,
         "seed_accuracies": [a.score.measures["accuracy"] for a in answers],
-    }
-
-
-def _comparison(base: Answers, best: Answers, name: str) -> dict[str, Any]:
-    """Every answer of base and adapter to the test, side by side."""
-    return {
-        "adapter": name,
-        "base": [record.to_json() for record in base.records],
-        "best": [record.to_json() for record in best.records],
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ludora.data.batches import Item, digest
 from ludora.data.questions import Question, Sizes
 from ludora.data.sources import load
+from ludora.evals.quiz import Quiz, from_records, is_right
 from ludora.evals.scoring import Record, Scorer, lesson, totals
 from ludora.evolve.history import Score
 from ludora.evolve.settings import EvolveConfig
@@ -51,8 +52,8 @@ class Fitness(Protocol):
         """The same with every single answer, whatever is selected by: for the test."""
         ...
 
-    def right(self, record: Record) -> bool:
-        """Whether an answer counts as right."""
+    def quiz(self, found: Mapping[str, Answers], block: str) -> Quiz | None:
+        """The comparison of players, by name, that answered a block of questions; None where there are no questions."""
         ...
 
 
@@ -112,9 +113,10 @@ class DataFitness:
         found = self._records(adapters, block, written=self.config.metric != "choice")
         return [Answers(self._of_records(records), records) for records in found]
 
-    def right(self, record: Record) -> bool:
-        """Whether an answer counts as right, by the metric that was asked for."""
-        return _right(record, self.config.metric)
+    def quiz(self, found: Mapping[str, Answers], block: str) -> Quiz:
+        """See `Fitness`."""
+        records = {name: answers.records for name, answers in found.items()}
+        return from_records(self.splits, self._blocks[block], self.config.seed, self.config.metric, records)
 
     def _records(self, adapters: Sequence[Adapter | None], block: str, *, written: bool) -> list[list[Record]]:
         questions = self._blocks[block]
@@ -123,7 +125,7 @@ class DataFitness:
         return self.scorer.score(self.splits, questions, adapters, written=written)
 
     def _of_records(self, records: Sequence[Record]) -> Score:
-        right = [float(self.right(record)) for record in records]
+        right = [float(is_right(record, self.config.metric)) for record in records]
         losses = _losses(records)
         values = {
             "accuracy": right,
@@ -131,11 +133,6 @@ class DataFitness:
             "seed": [r - _perplexity(loss) / 100 for r, loss in zip(right, losses, strict=True)],
         }
         return _score(values[self.config.fitness], _measures(records, self.config.metric))
-
-
-def _right(record: Record, metric: str) -> bool:
-    found = {"strict": record.strict, "flexible": record.flexible, "fuzzy": record.fuzzy, "choice": record.option_right}
-    return bool(found[metric])
 
 
 def _losses(records: Sequence[Record]) -> list[float]:
@@ -153,7 +150,7 @@ def _measures(records: Sequence[Record], metric: str) -> dict[str, float]:
     n, sums = len(records), totals(records)
     found = {"perplexity": sums.perplexity}
     if metric:
-        found["accuracy"] = sum(_right(record, metric) for record in records) / n
+        found["accuracy"] = sum(is_right(record, metric) for record in records) / n
     if sums.unparsed is not None and sums.truncated is not None:
         found |= {"unparsed": sums.unparsed, "truncated": sums.truncated}
     return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -7,7 +7,7 @@ for everybody, every deal from every seat; each generation plays other deals.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from ludora.data.batches import Choice, Item, digest
@@ -15,7 +15,7 @@ from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
 from ludora.evals.evaluate import deals, seated
-from ludora.evals.scoring import Record
+from ludora.evals.quiz import Quiz
 from ludora.evolve.fitness import TOGETHER, Answers
 from ludora.evolve.history import Score
 from ludora.evolve.settings import EvolveConfig
@@ -61,9 +61,9 @@ class GameFitness:
         """See `Fitness`; games have no records of questions."""
         return [Answers(score) for score in self.measure(adapters, block)]
 
-    def right(self, record: Record) -> bool:
-        """See `Fitness`."""
-        raise ValueError("in a game no questions are asked")
+    def quiz(self, found: Mapping[str, Answers], block: str) -> Quiz | None:
+        """See `Fitness`; in a game no questions are asked."""
+        return None
 
     def _value(self, player: ModelPlayer) -> Score:
         """Expected return, mean over the seats; exact."""
