@@ -14,6 +14,8 @@ import typer
 
 from ludora.cli.main import app
 from ludora.config import CONFIGS, _allowed, presets
+from ludora.data.questions import STYLES
+from ludora.data.sources import SOURCES
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
 from ludora.evolve.settings import EvolveConfig
 from ludora.players.build import PLAYERS

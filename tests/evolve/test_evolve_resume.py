@@ -84,7 +84,7 @@ def outcome(path: Path) -> dict[str, Any]:
             {k: v for k, v in row.items() if k != "at" or row["event"] == "rung"} for row in run.rows("events.jsonl")
         ],
         "metrics": [{k: v for k, v in row.items() if k not in TIMING} for row in run.rows("metrics.jsonl")],
-        "evaluation": run.read_json("evaluation.json"),
+        "test": json.dumps(run.read_json("evaluation.json")).replace(str(path), "RUN"),
     }
     for folder in ("adapter", "variants"):
         for file in sorted((path / folder).rglob("*.safetensors")):

@@ -118,18 +118,18 @@ def _test(it: Search, winner: str, chosen: str) -> dict[str, Any]:
         "measures": answers[0].score.measures,
         "base_measures": base.score.measures,
     }
-    quiz = it.fitness.quiz({names[0]: answers[0], BASE: base}, TEST)
+    quiz = it.fitness.quiz({f"adapter({it.run.adapter})": answers[0], BASE: base})
     if quiz is None:
         return row
-    it.run.write_json(it.run.evaluation.name, quiz.to_json())
-    return row | _paired(quiz, answers)
+    it.run.write_json("evaluation.json", quiz.to_json())
+    return row | _compared(quiz) | {"seed_accuracies": [a.score.measures["accuracy"] for a in answers]}
 
 
-def _paired(quiz: Quiz, answers: list[Answers]) -> dict[str, Any]:
+def _compared(quiz: Quiz) -> dict[str, Any]:
     """Accuracy of base and adapter, the difference with its interval, and McNemar's exact test."""
     best, base = quiz.rows
     pair = quiz.comparison
-    assert pair is not None  # there are two rows
+    assert pair is not None
     return {
         "base_accuracy": base.rate,
         "best_accuracy": best.rate,
@@ -141,5 +141,4 @@ def _paired(quiz: Quiz, answers: list[Answers]) -> dict[str, Any]:
         "improved": pair.improvements,
         "regressed": pair.regressions,
         "p_value": pair.p_value,
-        "seed_accuracies": [a.score.measures["accuracy"] for a in answers],
     }

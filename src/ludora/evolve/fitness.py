@@ -11,7 +11,8 @@ from ludora.data.batches import Item, digest
 from ludora.data.questions import Question, Sizes
 from ludora.data.sources import load
 from ludora.evals.quiz import Quiz, from_records, is_right
-from ludora.evals.scoring import Record, Scorer, lesson, totals
+from ludora.evals.records import Record, totals
+from ludora.evals.scoring import Scorer, lesson
 from ludora.evolve.history import Score
 from ludora.evolve.settings import EvolveConfig
 from ludora.learn.pupil import chunks
@@ -52,8 +53,8 @@ class Fitness(Protocol):
         """The same with every single answer, whatever is selected by: for the test."""
         ...
 
-    def quiz(self, found: Mapping[str, Answers], block: str) -> Quiz | None:
-        """The comparison of players, by name, that answered a block of questions; None where there are no questions."""
+    def quiz(self, found: Mapping[str, Answers]) -> Quiz | None:
+        """The comparison of players on the test, question by question; None where no questions are asked."""
         ...
 
 
@@ -113,10 +114,10 @@ class DataFitness:
         found = self._records(adapters, block, written=self.config.metric != "choice")
         return [Answers(self._of_records(records), records) for records in found]
 
-    def quiz(self, found: Mapping[str, Answers], block: str) -> Quiz:
+    def quiz(self, found: Mapping[str, Answers]) -> Quiz | None:
         """See `Fitness`."""
         records = {name: answers.records for name, answers in found.items()}
-        return from_records(self.splits, self._blocks[block], self.config.seed, self.config.metric, records)
+        return from_records(self.splits, self._blocks[TEST], self.config.seed, self.config.metric, records)
 
     def _records(self, adapters: Sequence[Adapter | None], block: str, *, written: bool) -> list[list[Record]]:
         questions = self._blocks[block]

@@ -61,8 +61,8 @@ class GameFitness:
         """See `Fitness`; games have no records of questions."""
         return [Answers(score) for score in self.measure(adapters, block)]
 
-    def quiz(self, found: Mapping[str, Answers], block: str) -> Quiz | None:
-        """See `Fitness`; in a game no questions are asked."""
+    def quiz(self, found: Mapping[str, Answers]) -> Quiz | None:
+        """See `Fitness`: in a game no questions are asked."""
         return None
 
     def _value(self, player: ModelPlayer) -> Score:

@@ -29,8 +29,6 @@ from ludora.models.load import Base
 from ludora.rng import stream
 
 Segment = tuple["Adapter | None", int]  # (adapter or none, number of consecutive batch rows)
-
-
 _serials = itertools.count()
 
 
