@@ -22,7 +22,7 @@ Task = Annotated[
     str, typer.Argument(metavar="TASK", help="TASK: leduc_poker, hex(board_size=5), 200000042, dataset(gsm8k) ...")
 ]
 _PANEL = "Data sets"
-_METRIC = "What counts as right on a data set: flexible, strict or choice (the likeliest option)."
+_METRIC = "What counts as right on a data set: flexible, strict, choice (the likeliest option) or fuzzy (legacy)."
 _OUT = "Folder for evaluation.json, report.md and report.html of a data set."
 # option -> (its declaration, its default): those that only concern data sets
 _ASKING: dict[str, tuple[Any, Any]] = {
