@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from ludora.data.sources import load
 from ludora.errors import MissingExtra
 from ludora.types import Spec
 
+GYM = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs reasoning-gym")
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 
 
@@ -80,6 +82,7 @@ def test_positions_are_labelled_by_an_expert_that_is_sure() -> None:
             assert q.options[LETTERS.index(q.answer[-3])] != "Fold"
 
 
+@GYM
 def test_reasoning_gym_answers_are_judged_by_the_package() -> None:
     splits = load("reasoning-gym(countdown, min_numbers=3, max_numbers=3)", Sizes(4, 2, 2), 1)
     assert splits.judge is not None
@@ -96,6 +99,7 @@ def test_without_the_package_the_hint_installs_it(monkeypatch: pytest.MonkeyPatc
         generated.reasoning_gym(Spec("reasoning-gym", "", ("chain_sum",)), 0)
 
 
+@GYM
 def test_a_judge_that_breaks_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = load("reasoning-gym(chain_sum)", Sizes(test=1))
     assert splits.judge is not None

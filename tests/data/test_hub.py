@@ -99,6 +99,16 @@ def test_mmlu_pro_is_cut_from_its_test_split(tmp_path: Path) -> None:
     assert (tenth.answer, len(tenth.options), tenth.group) == ("The answer is (H).", 10, "physics")
 
 
+def test_shares_of_a_named_data_set(tmp_path: Path) -> None:
+    folder = repository(tmp_path / "mmlu", "default", {"test": mmlu_pro(40)})
+    splits = load(f"mmlu-pro(path={folder}, search_share=0.1, test_share=0.05)", Sizes(34, 4, 2))
+    assert (len(splits.train), len(splits.search), len(splits.test)) == (34, 4, 2)
+    other = repository(tmp_path / "gsm8k", "main", {"train": gsm8k(10), "test": gsm8k(5, 100)})
+    assert len(load(f"gsm8k(path={other}, search_share=0.5)", Sizes(5, 5, 5)).search) == 5
+    with pytest.raises(InputError, match="test split of its own"):
+        load(f"gsm8k(path={other}, test_share=0.5)", Sizes(5))
+
+
 def test_squad_has_all_its_answers(tmp_path: Path) -> None:
     def row(i: int) -> dict[str, Any]:
         return {

@@ -14,6 +14,8 @@ import typer
 
 from ludora.cli.main import app
 from ludora.config import CONFIGS, _allowed, presets
+from ludora.data.questions import STYLES
+from ludora.data.sources import SOURCES
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
 from ludora.evolve.settings import EvolveConfig
 from ludora.players.build import PLAYERS
@@ -90,6 +92,16 @@ def list_players() -> str:
     return rows(("player", "what it is"), *((f"`{name}`", text) for name, text in PLAYERS.items()))
 
 
+def list_datasets() -> str:
+    lines = ((f"`{name}`", text, needs or "nothing") for name, (text, needs) in SOURCES.items())
+    return rows(("data set", "what it is", "needs"), *lines)
+
+
+def list_styles() -> str:
+    """What a model is told before the questions of each style."""
+    return rows(("style", "the instruction"), *((f"`{name}`", text or "none") for name, text in STYLES.items()))
+
+
 # ---- commands ------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +161,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "presets": list_presets,
     "catalogue": catalogue,
     "players": list_players,
+    "datasets": list_datasets,
+    "styles": list_styles,
     "commands": command_pages,
 }
 

@@ -14,6 +14,7 @@ import make
 
 from ludora.cli.train import check_usable
 from ludora.config import CONFIGS, kind_of, load_config
+from ludora.data.sources import source_spec
 from ludora.envs.build import task_spec
 from ludora.errors import InputError
 from ludora.evolve.settings import EvolveConfig
@@ -69,6 +70,11 @@ def test_tasks_that_are_refused(text: str, why: str) -> None:
     with pytest.raises(InputError) as caught:
         task_spec(text)
     assert why in caught.value.message and caught.value.hint
+
+
+@pytest.mark.parametrize("text", [text for text, _ in table("datasets.md", "TASK", "what it is")])
+def test_data_sets(text: str) -> None:
+    assert source_spec(text) == source_spec(str(source_spec(text)))
 
 
 @pytest.mark.parametrize("text", [text for text, _ in table("players.md", "PLAYER", "what it is")])

@@ -112,6 +112,8 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
         assert words in told.text and words in text, words
     assert "<b>" not in html and "and 2 more" not in html
     assert text.index("## Improvements") < text.index("## Regressions") < text.index("## Both wrong")
+    mute = from_records(DATA, QUESTIONS, 0, "strict", {"a": [Record(q.id, True, "well", tokens=1) for q in QUESTIONS]})
+    assert "a: well  [nothing read]" in markdown(mute) and "[nothing read]" not in text
     assert "Wrong: 14" in markdown(ALONE) and "and 4 more in evaluation.json" in page(ALONE)
     assert verdicts(ALONE) == []
 

@@ -43,7 +43,7 @@ def plain_loss(r: Rig, text: str, adapter: Adapter | None, prompt: int) -> tuple
     """Loss of a text's tokens from `prompt` on, from all logits of the whole row."""
     tokens = tuple(r.base.tokenizer.encode(text, add_special_tokens=False))
     [logits] = r.logits([tokens], [adapter])
-    picked = logits.double().log_softmax(-1)[torch.arange(prompt - 1, len(tokens) - 1), list(tokens[prompt:])]
+    picked = logits.detach().double().log_softmax(-1)[torch.arange(prompt - 1, len(tokens) - 1), list(tokens[prompt:])]
     return -float(picked.sum()), len(tokens) - prompt
 
 

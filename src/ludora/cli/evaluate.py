@@ -22,7 +22,7 @@ Task = Annotated[
     str, typer.Argument(metavar="TASK", help="TASK: leduc_poker, hex(board_size=5), 200000042, dataset(gsm8k) ...")
 ]
 _PANEL = "Data sets"
-_METRIC = "What counts as right on a data set: flexible, strict or choice (the likeliest option)."
+_METRIC = "What counts as right on a data set: flexible, strict, choice (the likeliest option) or fuzzy (legacy)."
 _OUT = "Folder for evaluation.json, report.md and report.html of a data set."
 # option -> (its declaration, its default): those that only concern data sets
 _ASKING: dict[str, tuple[Any, Any]] = {
@@ -33,12 +33,12 @@ _ASKING: dict[str, tuple[Any, Any]] = {
 
 
 def _data_set_options(command: Callable[..., Shown]) -> Callable[..., Shown]:
-    """Give the command's `asking` its options."""
+    """Give a command these options; its `how` is the settings of the model, and the options by name."""
 
     @functools.wraps(command)
     def run(**given: Any) -> Shown:
         asking = {name: given.pop(name) for name in _ASKING}
-        return command(**given, asking=asking)
+        return command(how=(given.pop("settings"), asking), **given)
 
     return with_parameters(run, command, _ASKING)
 
@@ -56,8 +56,7 @@ def evaluate(
     ] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the deals, or of a data set's splits.")] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Add exact values where the game is small enough.")] = False,
-    settings: Any = None,
-    asking: Any = None,
+    how: Any = None,
 ) -> Shown:
     """Measure a player: games won and mean return with intervals, exact where the game is small; or its answers to a
     data set, with a paired test against another.
@@ -65,6 +64,7 @@ def evaluate(
     from ludora.data.sources import is_dataset
     from ludora.players.build import build_player, player_spec
 
+    settings, asking = how
     if is_dataset(task):
         for name, given in (("against", against != "random"), ("exact", exact)):
             if given:

@@ -41,6 +41,7 @@ SOURCES: Mapping[str, tuple[str, str]] = {
 FILES = "questions of a JSON or JSONL file: dataset(FILE.jsonl, style=final, search_share=0.2, test_share=0.2)"
 _MADE = ("arithmetic", "snake-moves", "positions", "reasoning-gym")  # by functions of these names in `generated`
 _PATIENCE = 2000  # candidates in a row that bring nothing new: then there is nothing more
+_SHARES = {"search_share": float, "test_share": float}
 _SHARE = 0.2  # of the questions of a pool, to select by; and as many for the test where it has no test split
 
 
@@ -103,15 +104,16 @@ def load(source: str, sizes: Sizes, seed: int = 0) -> Splits:
         make: Callable[[Spec, int], generated.Made] = getattr(generated, inner.name.replace("-", "_"))
         return _from_made(spec, make(inner, seed), sizes)
     if inner.name in hub.NAMED:
-        pool = hub.named(inner.name, bots.read_options(inner, {"path": str}, "data set").get("path", ""))
-        shares = (_SHARE, _SHARE)
+        options = bots.read_options(inner, {"path": str, **_SHARES}, "data set")
+        pool = hub.named(inner.name, options.get("path", ""))
+        if pool.test and "test_share" in options:
+            raise InputError(f"{inner.name} has a test split of its own: test_share has no effect", "leave it out")
     else:
-        known = {"style": str, "search_share": float, "test_share": float}
-        options = bots.read_options(Spec(inner.name, "", (), spec.params), known, "data set")
+        options = bots.read_options(Spec(inner.name, "", (), spec.params), {"style": str, **_SHARES}, "data set")
         pool = hub.local(inner.name, options.get("style", ""))
-        shares = options.get("search_share", _SHARE), options.get("test_share", _SHARE)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise InputError(f"{source}: the shares must be at least 0 and at most 1 together", "for example 0.2")
+    shares = options.get("search_share", _SHARE), options.get("test_share", _SHARE)
+    if min(shares) < 0 or sum(shares) > 1:
+        raise InputError(f"{source}: the shares must be at least 0 and at most 1 together", "for example 0.2")
     return _from_pool(spec, pool, sizes, seed, shares)
 
 
@@ -176,5 +178,5 @@ def _check_enough(spec: Spec, split: str, wanted: int, there: int) -> None:
     if there < wanted:
         raise InputError(
             f"{spec} has {there} different questions for {split}, {wanted} are wanted",
-            f"ask for {there} at most" if there else "choose another data set, or other options of this one",
+            f"ask for {there} at most, or see the options of this data set" if there else "choose other options of it",
         )

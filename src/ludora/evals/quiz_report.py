@@ -151,7 +151,9 @@ def _said(quiz: Quiz, item: Item) -> list[tuple[str, str]]:
     found = []
     for place in reversed(range(len(quiz.rows))):
         answer = item.answers[place]
-        read = f"  [read: {answer.answer}]" if answer.written and answer.answer != answer.said else ""
+        read = ""
+        if answer.written and answer.answer != answer.said:
+            read = f"  [read: {answer.answer}]" if answer.answer else "  [nothing read]"
         chosen = f"  [likeliest option: {answer.option}]" if answer.option else ""
         found.append((quiz.rows[place].player, f"{answer.said}{read}{chosen}".strip()))
     return found
