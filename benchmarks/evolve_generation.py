@@ -20,7 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 from support.machine import emit, median, peak_rss_gb, rounded, say, settle
-from support.worker import answer, working
+from support.worker import working
 
 from ludora.config import load_config
 from ludora.data.batches import Item

@@ -274,16 +274,10 @@ class AdapterPack:
         return adapter
 
     def size(self, settings: LoraSettings) -> tuple[int, int]:
-        """Parameters that an adapter with these settings would have, and its lowest layer.
-
-        Raises:
-            InputError: no module matches the settings.
-        """
-        ranks, total = self.targets(settings), 0
-        for name, rank in ranks.items():
-            module = self.base.model.get_submodule(name)
-            total += rank * sum(features(module.base if isinstance(module, PackedLinear) else module))
-        return total, first_layer(ranks)
+        """Parameters that an adapter with these settings would have, and its lowest layer."""
+        ranks, wrapped = self.targets(settings), self._wrapped
+        layers = {n: wrapped[n].base if n in wrapped else self.base.model.get_submodule(n) for n in ranks}
+        return sum(rank * sum(features(layers[name])) for name, rank in ranks.items()), first_layer(ranks)
 
     def targets(self, settings: LoraSettings) -> dict[str, int]:
         """Full name of every module that an adapter of these settings has, and its rank; nothing is built.

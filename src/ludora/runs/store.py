@@ -182,12 +182,11 @@ class Run:
         files.replace_folder(self.adapter, contents)
         return self.adapter
 
-    def write_variant(self, name: str, contents: Mapping[str, bytes]) -> Path:
+    def write_variant(self, name: str, contents: Mapping[str, bytes]) -> None:
         """Write the adapter of one variant of a population, beside the final one."""
         self._writable()
         self.variants.mkdir(exist_ok=True)
         files.replace_folder(self.variants / name, contents)
-        return self.variants / name
 
     def write_episodes(self, step: int, text: str) -> Path:
         """Keep sample episodes of one step: see `ludora.runs.episodes`."""
