@@ -42,7 +42,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Budgets of one seat in one game: moves, and tokens read and written (0: no bound)."""
+    """Budgets of one seat in one game: moves, and tokens read and written (0: no bound of tokens)."""
 
     turns: int
     tokens: int = 0
@@ -153,12 +153,15 @@ def _why(error: EnvBroken) -> str:
     return error.message or "the environment broke"
 
 
+MAX_TURNS = 10_000  # no game of ours goes on for so long; one that would must not hang the others
+
+
 def play(
     games: Iterable[Game],
     make_env: MakeEnv,
     *,
     slots: int = 1024,
-    max_turns: int = 10_000,
+    max_turns: int = MAX_TURNS,
     max_tokens: int = 0,
     threads: int = 8,
 ) -> Iterator[Finished]:
@@ -219,7 +222,7 @@ def _ask(games: Sequence[_Running]) -> list[dict[int, Move]]:
 
 
 def collect(
-    games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = 10_000, max_tokens: int = 0
+    games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = MAX_TURNS, max_tokens: int = 0
 ) -> list[Finished]:
     """Play all games and return them in the order given, whichever ended first."""
     finished = play(games, make_env, slots=slots, max_turns=max_turns, max_tokens=max_tokens)

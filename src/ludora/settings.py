@@ -147,6 +147,11 @@ class TrainSettings(RunSettings):
     keep: AtLeastOne = about("newest checkpoints kept, beside the best", 3)
     evaluate_every: Count = about("updates between evaluations; 0: none", 5)
     evaluate_games: Games = about("games of one evaluation", 200)
+    evaluate_temperature: Annotated[float, Field(ge=0.0)] = about(
+        "sampling temperature of the games that measure; 0: the one that is trained at", 0.0
+    )
+    evaluate_on: tuple[str, ...] = about("further TASKs to measure on when training is over", ())
+    compare: tuple[str, ...] = about("PLAYERs to compare with when training is over, beside what it began as", ())
     patience: Count = about("evaluations without a better one after which training ends; 0: never", 0)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = about("where else metrics go", ())
 
@@ -161,6 +166,9 @@ class TrainSettings(RunSettings):
 
     @model_validator(mode="after")
     def _shape(self) -> TrainSettings:
+        for key in ("evaluate_on", "compare"):
+            for text in getattr(self, key):
+                _readable(key, text)
         if self.adapter and self.lora != "none":
             raise ConfigError(
                 f"lora = {self.lora} has no effect with adapter = {self.adapter}, which brings its own shape",
@@ -180,7 +188,7 @@ class PPOConfig(TrainSettings):
     opponent: str | dict[str, Positive] = about(
         "PLAYER of the other seats; a table PLAYER -> weight mixes several; self is self-play", "random"
     )
-    max_turns: AtLeastOne = about("moves of one seat after which a game counts as truncated", 200)
+    max_turns: Count = about("moves of one seat after which a game counts as truncated; 0: as the game's rules say", 0)
 
     games_per_update: Games = about("games played for one update", 256)
     updates: AtLeastOne = about("updates at most", 1000)
@@ -322,6 +330,9 @@ class SFTConfig(TrainSettings):
         for key in ("task", "opponent"):
             if getattr(self, key):
                 _readable(key, getattr(self, key))
+        for key in ("evaluate_on", "compare", "evaluate_temperature"):
+            if self.task == "none" and getattr(self, key):
+                raise ConfigError(f"{key} = {shown(getattr(self, key))} has no effect with task = none", "name a task")
         return self
 
 

@@ -16,6 +16,7 @@ import pytest
 from ludora.cli.main import run
 from ludora.data.trajectories import read_trajectories
 
+CHAT = '{"prompt": "?", "completion": "Who knows?"}'
 SMALL = ["--games", "6", "--size", "5", "--expert", "bfs-safe(noise=0.2)", "--eval-share", "0.34"]
 
 
@@ -64,12 +65,13 @@ def test_check_counts_and_names_bad_lines(made: Path, capsys: pytest.CaptureFixt
     told = json.loads(capsys.readouterr().out)
     assert (told["lines"], told["bad_lines"]) == (4, []) and told["with_reasoning"] == told["moves"] > 100
     lines = path.read_text().splitlines()
-    (made / "bad.jsonl").write_text("\n".join([lines[0], lines[1][:-9], "", '{"prompt": "?", "completion": "?"}']))
+    (made / "bad.jsonl").write_text("\n".join([lines[0], lines[1][:-9], "", '{"prompt": "?"}', CHAT]))
     assert run(["data", "check", str(made / "bad.jsonl"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert told["lines"] == 1 and [bad["line"] for bad in told["bad_lines"]] == [2, 4]
+    assert (told["lines"], told["games"], told["conversations"]) == (2, 1, 1)
+    assert [bad["line"] for bad in told["bad_lines"]] == [2, 4]
     assert run(["data", "check", str(made / "bad.jsonl")]) == 1
-    assert "line 4: 'completion' names no move" in capsys.readouterr().out
+    assert "line 4: 'completion' is missing" in capsys.readouterr().out
 
 
 def test_chats_and_tables(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,13 +88,15 @@ def test_chats_and_tables(made: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_bad_lines_are_passed_over_only_when_asked(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (made / "mixed.jsonl").write_text('{"prompt": "?", "completion": "Move: up"}\noops\n')
+    (made / "mixed.jsonl").write_text(f'{{"prompt": "?", "completion": "Move: up"}}\noops\n{CHAT}\n')
     words = ["data", "messages", str(made / "mixed.jsonl"), str(made / "mixed-chats.jsonl")]
-    assert run(words) == 2 and "line 2: it is not JSON" in capsys.readouterr().err
+    assert run(words) == 2
+    told = capsys.readouterr().err
+    assert "mixed.jsonl:2: it is not JSON" in told and "mixed.jsonl:3: the answer names no move of Snake" in told
     assert not (made / "mixed-chats.jsonl").exists()
     assert run([*words, "--skip-bad"]) == 0
     shown = capsys.readouterr()
-    assert "line 2" in shown.err and "1 chats in" in shown.out
+    assert "mixed.jsonl:2" in shown.err and "1 chats in" in shown.out
 
 
 # ---- at the terminal -----------------------------------------------------------------------------------------------

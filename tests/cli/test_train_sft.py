@@ -61,14 +61,14 @@ def test_bad_lines_are_refused_by_number_or_skipped(here: Path, capsys: pytest.C
     assert command_line(["train", "sft", "imitation", *TINY, "data=games.jsonl"]) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error: ", "hint: "))]
     assert told == [
-        "error: games.jsonl:41 cannot be used: messages is a number, not a list",
-        "hint: mend it, or set bad_lines=skip",
+        "error: 1 of 41 lines cannot be used: games.jsonl:41: 'messages' is not a list",
+        "hint: mend or delete these lines, or set bad_lines=skip",
     ]
     assert not (here / "runs").exists()  # nothing is left of a run that never began
     summary = train(capsys, "imitation", *TINY, "data=games.jsonl", "bad_lines=skip", "steps=1")
     assert summary["skipped_lines"] == 1
     warned = [row["text"] for row in Run.read(here / "runs" / "imitation").rows("events.jsonl") if "text" in row]
-    assert warned == ["games.jsonl:41 is skipped: messages is a number, not a list"]
+    assert warned == ["games.jsonl:41 is skipped: 'messages' is not a list"]
 
 
 def test_two_files_and_held_out_ones_apart(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

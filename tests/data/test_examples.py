@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ludora.data.examples import BadLine, read_examples, refuse
+from ludora.data.examples import read_examples
+from ludora.data.lines import BadLine, Place, complaint
 from ludora.errors import InputError
 from ludora.types import Message
 
@@ -28,7 +29,7 @@ GAME: dict[str, Any] = {
     "seed": 3,
     "seat": 0,
     "player": "bfs",
-    "steps": [STEP, {**STEP, "legal": None, "move": "anything", "reasoning": None}],
+    "steps": [STEP, {**STEP, "legal": None, "move": "anything", "reasoning": ""}],
     "outcome": "won",
     "score": 1.0,
     "end": "terminated",
@@ -46,9 +47,9 @@ def write(folder: Path, *lines: Any) -> str:
 def test_every_kind_of_line(tmp_path: Path) -> None:
     pair = {"prompt": "1+1", "completion": "2"}
     found = read_examples([write(tmp_path, GAME, b"", CHAT, b"  ", pair)])
-    assert found.bad == []
-    game, chat, prompted = found.records
-    assert [record.where.rpartition(":")[2] for record in found.records] == ["1", "3", "5"]
+    assert found.bad == ()
+    game, chat, prompted = found.items
+    assert [record.place.number for record in found.items] == [1, 3, 5]
     assert game.task == "snake(size=8)" and game.seat == 0 and not game.messages
     first, second = game.turns
     assert first.messages == (Message("system", "Rules"), Message("user", "State"))
@@ -59,61 +60,67 @@ def test_every_kind_of_line(tmp_path: Path) -> None:
 
 def test_what_follows_the_last_answer_is_left_out(tmp_path: Path) -> None:
     chat = {"messages": [*CHAT["messages"], {"role": "user", "content": "thanks"}]}
-    assert read_examples([write(tmp_path, chat)]).records[0].messages[-1] == Message("assistant", "2")
+    assert read_examples([write(tmp_path, chat)]).items[0].messages[-1] == Message("assistant", "2")
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"{", "it is no JSON: Expecting property name"),
-        (b"\xff{}", "it is not UTF-8 text (byte 0)"),
-        (b"[" * 100_000, "it is no JSON"),
-        (b"9" * 10_000, "it is no JSON"),
-        ([1], "it is a list, not an object"),
-        (3, "it is a number, not an object"),
-        ({}, "neither steps, nor messages, nor prompt and completion"),
-        ({**GAME, "version": 2}, "its version is 2, not 1"),
-        ({**GAME, "version": True}, "its version is true, not 1"),
-        ({**GAME, "seat": -1}, "seat is -1"),
-        ({**GAME, "steps": {}}, "steps is an object, not a list"),
-        ({"kind": "trajectory", "version": 1}, "steps is null, not a list"),
-        ({k: v for k, v in GAME.items() if k != "task"}, "task is missing"),
-        ({**GAME, "steps": [STEP, 3]}, "step 2: it is a number, not an object"),
-        ({**GAME, "steps": [{**STEP, "move": "left"}]}, 'step 1: the move "left" is not among its legal ones'),
-        ({**GAME, "steps": [{**STEP, "move": None}]}, "step 1: move is null, not text"),
-        ({**GAME, "steps": [{**STEP, "legal": ["up", 3]}]}, "step 1: legal is a list, not a list of texts"),
-        ({**GAME, "steps": [{**STEP, "messages": []}]}, "step 1: its messages do not end with one to answer"),
-        ({**GAME, "steps": [{**STEP, "reasoning": 3}]}, "step 1: reasoning is a number, not text"),
-        ({"messages": "hi"}, "messages is text, not a list"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 'message 1 has the role "tool"'),
-        ({"messages": [{"role": ["user"], "content": "x"}]}, "message 1 has the role a list"),
-        ({"messages": [{"role": "user", "content": ["x"]}]}, "content is a list, not text"),
+        (b"{", "it is not JSON (Expecting property name"),
+        (b"\xff{}", "it is not UTF-8"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b"9" * 10_000, "it is not JSON"),
+        ([1], "it is not a JSON object"),
+        (3, "it is not a JSON object"),
+        ({}, "neither 'kind', nor 'moves', nor 'messages', nor 'prompt' and 'completion'"),
+        ({**GAME, "version": 2}, "'version' is 2, not 1"),
+        ({k: v for k, v in GAME.items() if k != "kind"}, "'kind' is not 'trajectory'"),
+        ({k: v for k, v in GAME.items() if k != "task"}, "'task' is missing"),
+        ({**GAME, "steps": [STEP, {**STEP, "move": "left"}]}, "step 1: 'move' is \"left\", which is not legal"),
+        ({**GAME, "steps": [{**STEP, "messages": CHAT["messages"]}]}, "step 0: 'messages' does not end with one to"),
+        ({**GAME, "steps": [{**STEP, "reasoning": None}]}, "step 0: 'reasoning' is not a text"),
+        ({"messages": "hi"}, "'messages' is not a list"),
+        ({"messages": ["hi"]}, "a message is not an object"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 'a message\'s role is "tool", not system, user or'),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "'role' is not a text"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "'content' is not a text"),
         ({"messages": [{"role": "user", "content": "x"}]}, "no message is the assistant's"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "the assistant answers nobody"),
         ({"prompt": "x", "completion": " "}, "the assistant's last message is empty"),
-        (b'{"prompt": "x", "completion": "\\ud800"}', "content holds half of a character"),
+        ({"prompt": "x"}, "'completion' is missing"),
+        ({"completion": "x"}, "'prompt' is missing"),
+        ({"prompt": " ", "completion": "x"}, "'prompt' is empty"),
+        ({"prompt": 1, "completion": "x"}, "'prompt' is not a text"),
+        (b'{"prompt": "x", "completion": "\\ud800"}', "a text holds half a character"),
     ],
 )
 def test_bad_lines_are_reported_by_number_and_the_good_ones_kept(tmp_path: Path, line: Any, reason: str) -> None:
     path = write(tmp_path, CHAT, line, GAME)
     found = read_examples([path])
-    assert [record.where for record in found.records] == [f"{path}:1", f"{path}:3"]
+    assert [str(record.place) for record in found.items] == [f"{path}:1", f"{path}:3"]
     [bad] = found.bad
-    assert bad.where == f"{path}:2" and reason in bad.reason and "\n" not in bad.reason
+    assert str(bad.place) == f"{path}:2" and reason in bad.why and "\n" not in bad.why
 
 
-def test_the_message_names_the_first_lines(tmp_path: Path) -> None:
-    assert refuse([BadLine("a.jsonl:3", "it is odd")]).message == "a.jsonl:3 cannot be used: it is odd"
-    many = [BadLine(f"a.jsonl:{n}", "odd") for n in range(1, 9)]
-    assert refuse(many).message == "a.jsonl:1 cannot be used: odd; so are 7 others (line 2, 3, 4, 5 ...)"
-    assert refuse(many).exit_code == 2 and "bad_lines=skip" in refuse(many).hint
+def test_every_bad_line_is_named_and_the_first_ones_with_the_reason() -> None:
+    bad = [BadLine(Place("a.jsonl", n), "odd") for n in range(1, 8)] + [BadLine(Place("b.jsonl", 2), "even")]
+    assert complaint(bad[:1], 9) == "1 of 9 lines cannot be used: a.jsonl:1: odd"
+    told = "; ".join(f"a.jsonl:{n}: odd" for n in range(1, 6))
+    assert complaint(bad, 9) == f"8 of 9 lines cannot be used: {told}; and a.jsonl:6, 7; and b.jsonl:2"
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("none", "does not exist"), ("", "Is a directory"), ("a\0", "cannot be")]
-)
-def test_files_that_cannot_be_read(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_bad_lines_of_several_files(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    paths = [write(tmp_path, CHAT, {}), write(tmp_path / "other", {}, CHAT)]
+    found = read_examples(paths)
+    assert [str(bad.place) for bad in found.bad] == [f"{paths[0]}:2", f"{paths[1]}:1"] and len(found.items) == 2
+    with pytest.raises(InputError, match="2 of 4 lines cannot be used"):
+        found.all_good()
+
+
+@pytest.mark.parametrize("name", ["none", "", "a\0"])
+def test_files_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="there is no file"):
         read_examples([str(tmp_path / name)])
 
 
@@ -159,6 +166,5 @@ def test_no_file_crashes_and_no_line_is_lost(tmp_path_factory: pytest.TempPathFa
     if not wanted:
         return
     found = read_examples([str(path)])
-    numbers = [int(part.where.rpartition(":")[2]) for part in (*found.records, *found.bad)]
-    assert sorted(numbers) == wanted
-    assert all(bad.reason and "\n" not in bad.reason for bad in found.bad)
+    assert sorted(part.place.number for part in (*found.items, *found.bad)) == wanted
+    assert all(bad.why and "\n" not in bad.why for bad in found.bad)

@@ -225,11 +225,11 @@ def test_answers_tell_the_style(tmp_path: Path, answers: list[str], style: str) 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"question": "a?"}\n', "line 1: 'answer' is missing"),
-        ('{"question": "a?", "answer": "b"}\nnot json\n', "line 2: it is not JSON"),
-        ('{"question": "a?", "answer": ""}\n', "line 1: its question or answer is empty"),
-        ('{"question": "a?", "answer": null}\n', "line 1: 'answer' is not a text"),
-        ('{"question": "a?", "answer": true}\n', "line 1: 'answer' is not a text"),
+        ('{"question": "a?"}\n', "a.jsonl:1: 'answer' is missing"),
+        ('{"question": "a?", "answer": "b"}\nnot json\n', "a.jsonl:2: it is not JSON"),
+        ('{"question": "a?", "answer": ""}\n', "a.jsonl:1: its question or answer is empty"),
+        ('{"question": "a?", "answer": null}\n', "a.jsonl:1: 'answer' is not a text"),
+        ('{"question": "a?", "answer": true}\n', "a.jsonl:1: 'answer' is not a text"),
         ('{"question": "a?", "answer": "c", "options": ["x", "y"]}\n', 'its answer "c" is none of its options'),
         ('{"question": "a?", "answer": "x", "options": ["x", "x"]}\n', "none of its options"),
         ('{"question": "a?", "answer": "b", "group": 3}\n', "'group' is not a text"),

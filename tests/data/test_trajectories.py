@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ludora.data.readers import read_examples
+from ludora.data.chats import decisions
+from ludora.data.examples import read_examples
 from ludora.data.trajectories import Writer, read_trajectories, to_line, write_trajectories
 from ludora.envs.build import make_env, task_spec
 from ludora.errors import InputError
@@ -60,7 +61,7 @@ def test_games_are_read_back_as_they_were_played(tmp_path: Path) -> None:
     assert any(s.move.label for t in games for s in t.steps)
     assert write_trajectories(tmp_path / "a.jsonl", games) == 3
     reading = read_trajectories(tmp_path / "a.jsonl")
-    assert reading.all_good() == tuple(bare(t) for t in games) and reading.lines == 3
+    assert reading.all_good() == tuple(bare(t) for t in games)
     assert write_trajectories(tmp_path / "b.jsonl", reading.items) == 3
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
@@ -96,8 +97,9 @@ moves = st.builds(
     texts,
 )
 turns = st.builds(
-    lambda messages: Turn(0, tuple(messages)),
-    st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), texts), min_size=1, max_size=3),
+    lambda messages, last: Turn(0, (*messages, Message("user", last))),
+    st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), texts), max_size=2),
+    texts,
 )
 
 
@@ -175,7 +177,8 @@ BAD_LINES: list[tuple[bytes | str | dict[str, Any], str]] = [
 ]
 BAD_STEPS: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "'messages' is empty"),
-    ({"messages": [{"role": "robot", "content": ""}]}, 'a message\'s role is "robot"'),
+    ({"messages": [{"role": "robot", "content": ""}]}, 'a message\'s role is "robot", not system, user or assistant'),
+    ({"messages": [{"role": "assistant", "content": "up"}]}, "'messages' does not end with one to answer"),
     ({"messages": [{"role": "user"}]}, "'content' is missing"),
     ({"messages": [{"role": "user", "content": "", "name": ""}]}, '"name" is an unknown key'),
     ({"messages": ["hi"]}, "a message is not an object"),
@@ -193,11 +196,11 @@ BAD_STEPS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("bad", "why"), BAD_LINES, ids=[why for _, why in BAD_LINES])
 def test_a_bad_line_is_named_and_the_good_ones_are_kept(tmp_path: Path, bad: Any, why: str) -> None:
     reading = read_back(tmp_path, line(), b"", bad, line())
-    assert [b.number for b in reading.bad] == [3] and why in reading.bad[0].why
-    assert len(reading.items) == reading.lines == 2
+    assert [b.place.number for b in reading.bad] == [3] and why in reading.bad[0].why
+    assert len(reading.items) == 2
     with pytest.raises(InputError) as caught:
         reading.all_good()
-    assert "games.jsonl: 1 of 3 lines cannot be read: line 3: " in caught.value.message
+    assert caught.value.message.startswith(f"1 of 3 lines cannot be used: {tmp_path}/games.jsonl:3: ")
     assert "\n" not in caught.value.message
 
 
@@ -206,7 +209,7 @@ def test_a_bad_step_is_named_by_line_and_number(tmp_path: Path, change: dict[str
     data = line()
     data["steps"][1] = {**data["steps"][1], **change}
     reading = read_back(tmp_path, data)
-    assert [b.number for b in reading.bad] == [1]
+    assert [b.place.number for b in reading.bad] == [1]
     assert reading.bad[0].why.startswith("step 1: ") and why in reading.bad[0].why
 
 
@@ -223,7 +226,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 
 def test_what_may_be_read_all_the_same(tmp_path: Path) -> None:
     reading = read_back(tmp_path, b"\xef\xbb\xbf" + json.dumps(line()).encode(), b"  \t", b"\r", line(score=1), b"")
-    assert (reading.lines, reading.bad) == (2, ())
+    assert (len(reading.items), reading.bad) == (2, ())
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 100)[:-9])
     with pytest.raises(InputError, match=r"cut\.jsonl\.gz cannot be unpacked: \w+"):
         read_trajectories(tmp_path / "cut.jsonl.gz")
@@ -233,7 +236,10 @@ def test_what_may_be_read_all_the_same(tmp_path: Path) -> None:
 
 def test_many_bad_lines_are_all_numbered(tmp_path: Path) -> None:
     reading = read_back(tmp_path, *["{"] * 8)
-    assert reading.complaint.endswith("; and lines 6, 7, 8") and reading.complaint.count("it is not JSON") == 5
+    assert (
+        reading.complaint.endswith(f"; and {tmp_path}/games.jsonl:6, 7, 8")
+        and reading.complaint.count("it is not JSON") == 5
+    )
 
 
 # ---- fuzz ----------------------------------------------------------------------------------------------------------
@@ -278,14 +284,17 @@ def test_no_file_breaks_the_readers_and_every_line_is_accounted_for(lines: list[
         for number, text in enumerate(lines, start=1):
             single = Path(folder) / "one.jsonl"
             single.write_bytes((b"{}\n" if number > 1 else b"") + text)
-            alone += [number] * (read_trajectories(single).lines == 1)
+            alone += [number] * len(read_trajectories(single).items)
         meant = {number for number, text in enumerate(lines, start=1) if text.strip()}
         reading = read_trajectories(path)
-        assert {bad.number for bad in reading.bad} == meant - set(alone)
-        assert len(reading.items) == reading.lines == len(alone)
+        assert {bad.place.number for bad in reading.bad} == meant - set(alone)
+        assert len(reading.items) == len(alone)
         assert all(n in alone for n, text in enumerate(lines, start=1) if text == json.dumps(GOOD).encode())
         for trajectory in reading.items:  # what was let in can be written again, and is the same
             assert json.loads(to_line(trajectory))["steps"] is not None
-        examples = read_examples(path)
-        assert {bad.number for bad in examples.bad} <= meant and examples.lines + len(examples.bad) == len(meant)
+        if meant:
+            examples = read_examples([str(path)])
+            for found in (examples, decisions(examples)):
+                assert {bad.place.number for bad in found.bad} <= meant
+                assert len(found.items) + len(found.bad) == len(meant)
         reading.complaint.encode()

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from ludora.envs.build import make_env, task_spec
 from ludora.envs.openspiel import OpenSpielEnv
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import evaluate as module
-from ludora.evals.evaluate import BEST, Evaluation, Row, deals, evaluate, evaluate_players, exact_rows
-from ludora.evals.tables import NONE, measures, percent, show, signed, verdicts
+from ludora.evals import meter
+from ludora.evals.evaluate import deals, evaluate, evaluate_players, evaluate_tasks, exact_rows
+from ludora.evals.record import BEST, Cost, Evaluation, Row
+from ludora.evals.tables import NONE, by_task, judged_by, measures, percent, show, signed, verdicts
+from ludora.grammar import parse
 from ludora.players.base import Player
 from ludora.players.bots import FirstLegal, RandomPlayer, ScriptedPlayer
+from ludora.players.snake import build as build_snake
+from ludora.rollout import Game, collect
 from ludora.types import Move, Spec, Stop, Turn
 
 KUHN, LEDUC = Spec("kuhn_poker"), Spec("leduc_poker")
@@ -67,11 +75,11 @@ def test_same_seed_same_record_and_paired_verdict() -> None:
     one = evaluate_players(players, LEDUC, RandomPlayer(), games=60, seed=3)
     assert one == evaluate_players(players, LEDUC, RandomPlayer(), games=60, seed=3)
     assert one != evaluate_players(players, LEDUC, RandomPlayer(), games=60, seed=4)
-    assert one.comparison is not None
-    assert (one.comparison.player, one.comparison.baseline) == ("bold", "first")
+    [verdict] = one.comparisons
+    assert (verdict.player, verdict.baseline, verdict.of) == ("bold", "first", "return")
     means = [row.mean_return or 0.0 for row in one.rows]
-    assert one.comparison.difference == pytest.approx(means[0] - means[1])
-    assert "bold is better than first" in one.comparison.sentence
+    assert verdict.difference == pytest.approx(means[0] - means[1])
+    assert "bold is better than first" in verdict.sentence
 
 
 def test_forfeits_are_counted_apart_from_losses() -> None:
@@ -110,7 +118,7 @@ def test_broken_games_count_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = sum(t.seed % 2 for t in deals(KUHN, 40, 0))
     assert [row.broken for row in evaluation.rows] == [broken, broken]
     assert [row.games for row in evaluation.rows] == [40 - broken, 40 - broken]
-    assert evaluation.comparison is not None and evaluation.comparison.games == 40 - broken
+    assert [verdict.games for verdict in evaluation.comparisons] == [40 - broken]
     assert any("broke" in sentence for sentence in verdicts(evaluation))
     monkeypatch.setattr(Fragile, "all_of_them", True)
     with pytest.raises(EnvBroken, match="the table collapsed"):
@@ -197,23 +205,25 @@ BUILT: list[str] = []
 def test_from_strings_each_player_is_built_once() -> None:
     BUILT.clear()
     evaluation = evaluate(
-        "bold", "kuhn_poker(players=2)", build=build, against="first", compare="first", games=6, exact=True
+        "bold", ["kuhn_poker(players=2)"], build=build, against="first", compare=["first"], games=6, exact=True
     )
     assert (evaluation.task, evaluation.against, evaluation.games) == ("kuhn_poker", "first", 6)
     assert [row.player for row in evaluation.rows] == ["bold", "first", BEST]
     assert BUILT == ["bold", "first"]
-    assert evaluate("first", "blackjack", build=build, games=3).against == ""
+    assert evaluate("first", ["blackjack"], build=build, games=3).against == ""
 
 
 def test_strings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="differ"):
-        evaluate("bold", "kuhn_poker", build=build, compare="bold")
+        evaluate("bold", ["kuhn_poker"], build=build, compare=["bold"])
     with pytest.raises(InputError, match="game for one"):
-        evaluate("bold", "blackjack", build=build, against="first")
+        evaluate("bold", ["blackjack"], build=build, against="first")
     with pytest.raises(InputError, match="game for one"):
-        evaluate("bold", "blackjack", build=build, exact=True)
+        evaluate("bold", ["blackjack"], build=build, exact=True)
     with pytest.raises(InputError, match="kuhn_pokr"):
-        evaluate("bold", "kuhn_pokr", build=build)
+        evaluate("bold", ["kuhn_pokr"], build=build)
+    with pytest.raises(InputError, match="tasks must differ, got kuhn_poker, kuhn_poker"):
+        evaluate("bold", ["kuhn_poker", "kuhn_poker(players=2)"], build=build)
 
 
 def test_contenders_must_differ_and_an_opponent_must_sit_somewhere() -> None:
@@ -238,7 +248,7 @@ def test_json_round_trip() -> None:
     evaluation = replace(evaluation, rows=(*evaluation.rows, *exact_rows([], KUHN, RandomPlayer())))
     data = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     assert Evaluation.from_json(data) == evaluation
-    assert data["comparison"]["sentence"]
+    assert data["comparisons"][0]["sentence"]
     for key in ("player", "expected_value", "win_rate", "win_rate_low", "exploitability", "nash_conv"):
         assert all(key in row for row in data["rows"])
 
@@ -251,7 +261,11 @@ def test_json_round_trip() -> None:
         {"rows": 3},
         {"rows": [{"player": "a", "by_seat": [], "win_rate": "high"}]},
         {"rows": [{"player": "a", "by_seat": [], "colour": 1}]},
-        {"comparison": {"player": "a"}},
+        {"comparisons": [{"player": "a"}]},
+        {"comparisons": [3]},
+        {"further": [{"version": 1}]},
+        {"rows": [{"player": "a", "by_seat": [], "facts": {"apples": {"mean": "x"}}, "words": {}, "cost": {}}]},
+        {"rows": [{"player": "a", "by_seat": [], "facts": {}, "words": {"end": {"wall": "x"}}, "cost": {}}]},
         {"surprise": 1},
     ],
 )
@@ -283,3 +297,82 @@ def test_player_names_are_not_markup() -> None:
 def test_numbers_in_words() -> None:
     assert (signed(None), signed(-0.594), signed(1.0, 0.5, 1.5)) == (NONE, "-0.59", "+1.00 (+0.50 to +1.50)")
     assert (percent(None), percent(0.5), percent(0.5, 0.25, 0.75)) == (NONE, "50.0 %", "50.0 % (25.0 to 75.0)")
+
+
+# ---- facts, words, costs, several tasks ----------------------------------------------------------------------------
+
+
+def snake_player(text: str) -> Player:
+    return build_snake(parse(text))
+
+
+def test_what_the_environment_tells_is_measured_and_tested_in_pairs() -> None:
+    contenders = [snake_player("bfs-safe"), snake_player("greedy"), RandomPlayer()]
+    evaluation = evaluate_players(contenders, task_spec("snake(size=6, max_steps=60, step_cost=0.5)"), None, games=12)
+    tasks = deals(task_spec("snake(size=6, max_steps=60, step_cost=0.5)"), 12, 0)
+    for row, player in zip(evaluation.rows, contenders, strict=True):
+        played = [f.trajectories[0] for f in collect([Game(task, (player,)) for task in tasks], make_env)]
+        for fact in ("apples", "length", "steps", "reversals"):
+            assert row.facts[fact].mean == pytest.approx(sum(float(t.info[fact]) for t in played) / 12)
+        assert row.words["end_reason"] == dict(Counter(t.info["end_reason"] for t in played))
+        assert row.facts["length"].mean == pytest.approx(row.facts["apples"].mean + 1)
+        low, high = row.facts["steps"].low, row.facts["steps"].high
+        assert low is not None and high is not None and low <= row.facts["steps"].mean <= high
+    assert evaluation.fact == "apples"  # the return is shaped, and 60 steps cost more than the apples bring
+    assert [(v.player, v.baseline, v.of) for v in evaluation.comparisons] == [
+        ("bfs-safe", "greedy", "apples"),
+        ("bfs-safe", "random", "apples"),
+    ]
+    apples = [row.facts["apples"].mean for row in evaluation.rows]
+    assert [v.difference for v in evaluation.comparisons] == pytest.approx(
+        [apples[0] - apples[1], apples[0] - apples[2]]
+    )
+    assert evaluation.comparisons[1].p_value < 0.05 and "apples per game" in evaluation.comparisons[1].sentence
+    lines = {line.label: line for line in measures(evaluation)}
+    assert lines["mean apples"].main and not lines["mean return"].main
+    assert lines["mean apples"].cells[-1].startswith(f"{apples[0]:.2f} (")
+    assert "max steps" in lines["end reason"].cells[-1]
+    assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
+
+
+def test_costs_are_measured_and_make_no_record_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(meter.time, "monotonic", lambda: 2.0 * next(clock))
+
+    class Talker:
+        name = "talker"
+
+        def act(self, turns: Sequence[Turn]) -> list[Move]:
+            return [Move(t.legal[0], tokens=(1,), prompt=(2, 3), index=0) for t in turns if t.legal]
+
+    asked: list[int] = []
+    talker = Talker()
+    monkeypatch.setattr(talker, "act", lambda turns: asked.append(len(turns)) or Talker.act(talker, turns))
+    row = evaluate_players([talker], KUHN, RandomPlayer(), games=4).rows[0]
+    assert row.cost.seconds_per_move == pytest.approx(2.0 * len(asked) / sum(asked))
+    assert row.cost.tokens_per_move == 3.0
+    peak = row.cost.peak_bytes
+    assert peak is None or 10e6 < peak < 100e9
+    assert replace(row, cost=Cost()) == row
+    assert evaluate_players([FirstLegal()], KUHN, RandomPlayer(), games=2).rows[0].cost.tokens_per_move is None
+    monkeypatch.setattr(meter, "_PROCESS", Path("/nowhere"))
+    assert evaluate_players([FirstLegal()], KUHN, RandomPlayer(), games=2).rows[0].cost.peak_bytes is None
+
+
+def test_several_tasks_share_a_table() -> None:
+    specs = [task_spec(f"snake(size={n}, max_steps=40)") for n in (4, 5)]
+    evaluation = evaluate_tasks([snake_player("greedy"), RandomPlayer()], specs, None, games=6)
+    alone = [evaluate_players([snake_player("greedy"), RandomPlayer()], spec, None, games=6) for spec in specs]
+    assert replace(evaluation, further=()) == alone[0] and evaluation.further == (alone[1],)
+    head, rows = by_task(evaluation)
+    assert head == ("", *map(str, specs)) and [row[0] for row in rows] == ["random", "greedy"]
+    assert rows[1][2].startswith(f"{alone[1].rows[0].facts['apples'].mean:.2f} (")
+    assert by_task(alone[0]) == ((), []) and judged_by(evaluation) == "mean apples"
+    out = io.StringIO()
+    show(evaluation, Console(file=out, width=140, color_system=None))
+    assert out.getvalue().count("mean apples") == 3 and out.getvalue().count(str(specs[1])) == 2
+    assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
+    with pytest.raises(InputError, match="greedy"):
+        evaluate_tasks([snake_player("greedy")], [specs[0], KUHN], RandomPlayer(), games=2)
+    mixed = evaluate_tasks([FirstLegal()], [specs[0], KUHN], RandomPlayer(), games=2)
+    assert [e.against for e in (mixed, *mixed.further)] == ["", "random"]

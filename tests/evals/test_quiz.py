@@ -175,6 +175,8 @@ def test_options_count_where_there_are_some(tmp_path: Path, capsys: pytest.Captu
         (["base", "arithmetic", "--compare", "base"], "contenders must differ"),
         (["base", "arithmetic", "--against", "mcts"], "--against has no effect"),
         (["base", "arithmetic", "--exact"], "--exact has no effect"),
+        (["base", "arithmetic", "kuhn_poker"], "one at a time"),
+        (["base", "arithmetic", "--compare", "adapter(x)", "--compare", "adapter(y)"], "one --compare"),
         (["base", "arithmetic", "--games", "0"], "at least one question"),
         (["base", "arithmetic", "--metric", "best"], "no metric 'best'"),
         (["base", "arithmetic", "--metric", "choice"], "needs options"),

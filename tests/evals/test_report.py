@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ludora.errors import InputError
-from ludora.evals.evaluate import Evaluation, Row, evaluate_players
+from ludora.evals.evaluate import evaluate_players
 from ludora.evals.page import page
+from ludora.evals.record import Evaluation, Row
 from ludora.evals.replay import Decision, ReplayedGame, replay
 from ludora.evals.report import markdown, write_report
 from ludora.evals.story import FILES, flat, read_story

@@ -101,6 +101,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "evaluate_games": (MEASURED, 6),
     "episodes": (MEASURED, 1),
     "patience": (MEASURED | {"learning_rate": 1e-9}, 1),
+    "evaluate_temperature": (MEASURED, 0.001),
 }
 
 # field -> the test that shows what it does
@@ -113,6 +114,8 @@ ELSEWHERE = {
     "lora": "learn/test_sft.py::test_a_recipe_is_written_out_and_what_is_given_wins",
     "name": "test_config.py::test_the_name_comes_from_the_file",
     "runs_dir": "cli/test_commands.py::trained",
+    "evaluate_on": "learn/test_sft.py::test_the_end_compares_with_other_players_on_further_tasks",
+    "compare": "learn/test_sft.py::test_the_end_compares_with_other_players_on_further_tasks",
     "trackers": "runs/test_log.py::test_tensorboard_reads_what_we_write",
 }
 TIMING = {"seconds_rollout", "seconds_update", "tokens_per_second", "decisions_per_second", "time"}

@@ -28,7 +28,8 @@ from ludora.types import Move
 torch.set_num_threads(1)
 
 RULES = {"role": "system", "content": "R"}
-TURN = {"messages": [RULES, {"role": "user", "content": "S"}], "legal": ["up", "go"], "move": "go", "reasoning": "ok"}
+ANSWER = {"legal": ["up", "go"], "move": "go", "reasoning": "ok", "reward": 0.0}
+TURN = {"messages": [RULES, {"role": "user", "content": "S"}], **ANSWER}
 NEXT = {**TURN, "messages": [RULES, {"role": "user", "content": "T"}], "move": "up", "reasoning": "so"}
 CHAT = {
     "messages": [
@@ -44,7 +45,8 @@ END |= {"llama3": "<|eot_id|>", "mistral": "</s>"}
 
 
 def game(*steps: dict[str, Any], task: str = "kuhn_poker") -> dict[str, Any]:
-    return {"version": 1, "kind": "trajectory", "task": task, "seed": 0, "seat": 0, "steps": list(steps)}
+    line = {"version": 1, "kind": "trajectory", "task": task, "seed": 0, "seat": 0, "player": "expert"}
+    return {**line, "steps": list(steps), "outcome": "won", "score": 1.0, "end": "terminated"}
 
 
 @pytest.fixture(scope="module")
@@ -317,9 +319,9 @@ def test_halves_are_cut_by_game(learn: Learn) -> None:
         (
             [game({**TURN, "reasoning": "<think> lost"})],
             {"answer": "reasoning"},
-            ":1 cannot be used: with its reasoning",
+            ":1: with its reasoning",
         ),
-        ([game({**TURN, "legal": ["go", "go "]})], {"labels": "names"}, ":1 cannot be used: two actions have the same"),
+        ([game({**TURN, "legal": ["go", "go "]})], {"labels": "names"}, ":1: two actions have the same"),
         ([CHAT, {"prompt": "x" * 600, "completion": "y"}], {}, "tokens, and the model takes 512 at most"),
         ([CHAT], {"answer": "reasoning"}, "answer has no effect: the data holds no games"),
         ([game(TURN)], {"assistant": "all"}, "assistant has no effect: the data holds no conversations"),
@@ -336,4 +338,4 @@ def test_what_cannot_be_taught_is_refused(learn: Learn, lines: Any, changes: dic
 def test_bad_lines_can_be_skipped(learn: Learn) -> None:
     _, lessons = learn("chatml", CHAT, {}, game(TURN), {"prompt": "x" * 600, "completion": "y"}, bad_lines="skip")
     assert len(lessons.learnt) == 2 and lessons.task == "kuhn_poker"
-    assert [bad.where.rpartition(":")[2] for bad in lessons.bad] == ["2", "4"]
+    assert [bad.place.number for bad in lessons.bad] == [2, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -176,11 +177,40 @@ def test_a_game_for_one_has_no_opponent(train: Train) -> None:
     assert run.summary["evaluation"]["against"] == "" and run.summary["evaluation"]["rows"][1]["player"] == "base"
 
 
+def test_the_end_compares_with_other_players_on_further_tasks(train: Train, tmp_path: Path) -> None:
+    snake = [f"snake(max_steps=6, size={n})" for n in (4, 5)]
+    changes = {"task": snake[0], "evaluate_on": [snake[1]], "evaluate_games": 3, "steps": 1}
+    run = train(compare=["greedy", "base", "random"], **changes)
+    told = run.summary["evaluation"]
+    assert [told["task"], *(e["task"] for e in told["further"])] == snake
+    for evaluation in (told, *told["further"]):
+        players = [row["player"] for row in evaluation["rows"]]
+        assert players == [f"adapter({run.path}/adapter)", "base", "greedy", "random"]
+        assert [c["baseline"] for c in evaluation["comparisons"]] == players[1:]
+    assert told == json.loads((run.path / "evaluation.json").read_text())
+    for change, message in (
+        ({"compare": ["nobody"]}, "there is no player 'nobody'"),
+        ({"compare": ["adapter(nowhere)"]}, "no adapter in nowhere"),
+        ({"compare": ["greedy"], "evaluate_on": ["kuhn_poker"]}, "greedy"),
+        ({"evaluate_on": ["snake(size=3)"]}, "size is a whole number"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(**{**changes, "steps": 10**6, **change})
+    for change in ({"compare": ["random"]}, {"evaluate_on": ["catch"]}, {"evaluate_temperature": 0.5}):
+        with pytest.raises(ConfigError, match="has no effect with task = none"):
+            train(task="none", **change)
+
+
 def test_goes_on_from_an_adapter(train: Train) -> None:
     first = train(steps=10)
+    weights = Path(first.summary["adapter"]) / "adapter_model.safetensors"
+    assert first.summary["adapter_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     second = train(adapter=first.summary["adapter"], steps=1, task="kuhn_poker", evaluate_games=2)
     assert second.column("eval_loss")[0] == pytest.approx(first.column("eval_loss")[-1], rel=1e-4)
     assert second.summary["evaluation"]["rows"][1]["player"] == f"adapter({first.summary['adapter']})"
+    [start] = [event for event in second.events if event["event"] == "start"]
+    assert start["started_from_sha256"] == first.summary["adapter_sha256"] in second.said
+    assert "started_from_sha256" not in next(event for event in first.events if event["event"] == "start")
 
 
 def test_an_interrupted_run_saves_and_goes_on_to_the_same_end(train: Train, tmp_path: Path) -> None:

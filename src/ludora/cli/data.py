@@ -52,27 +52,31 @@ def snake(
 @app.command("check")
 @prints
 def check(file: File) -> Shown:
-    """Read a file as training does: count its games and moves, and name every line that cannot be read.
+    """Read a file as training does: count games, moves and conversations, and name every line that cannot be read.
 
     Exit code 1 if there is one.
     """
-    from ludora.data.readers import read_examples
+    from ludora.data.examples import read_examples
 
-    found = read_examples(Path(file))
+    found = read_examples([file])
+    turns = [turn for record in found.items for turn in record.turns]
+    conversations = sum(bool(record.messages) for record in found.items)
     data = {
         "file": file,
-        "lines": found.lines,
-        "moves": len(found.items),
-        "with_reasoning": sum(bool(e.reasoning) for e in found.items),
-        "distinct_prompts": len({e.messages[-1].content for e in found.items}),
-        "bad_lines": [{"line": bad.number, "why": bad.why} for bad in found.bad],
+        "lines": len(found.items),
+        "games": len(found.items) - conversations,
+        "conversations": conversations,
+        "moves": len(turns),
+        "with_reasoning": sum(bool(turn.reasoning) for turn in turns),
+        "distinct_prompts": len({turn.messages[-1].content for turn in turns}),
+        "bad_lines": [{"line": bad.place.number, "why": bad.why} for bad in found.bad],
     }
 
     def show(console: Console) -> None:
         facts = [(key.replace("_", " "), str(value)) for key, value in data.items() if key != "bad_lines"]
         table("", ("", ""), facts)(console)
         for bad in found.bad:
-            console.print(f"line {bad.number}: {bad.why}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"line {bad.place.number}: {bad.why}", markup=False, highlight=False, soft_wrap=True)
 
     return Shown(data, show, exit_code=1 if found.bad else 0)
 
@@ -98,14 +102,18 @@ def messages(
     reasoning: Annotated[bool, typer.Option("--reasoning", help="Answers are the reasoning, then the move.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without the lines that cannot be read.")] = False,
 ) -> Shown:
-    """Turn a file of games into chats, one decision per line: {"messages": [..., the answer]}."""
-    from ludora.data.readers import read_examples, write_messages
+    """Turn a file of games into chats, one decision per line: {"messages": [..., the answer]}.
 
-    found = read_examples(Path(file))
+    Of a conversation, or of a prompt with its completion, the move of Snake that its last answer names is the decision.
+    """
+    from ludora.data.chats import decisions, write_chats
+    from ludora.data.examples import read_examples
+
+    found = decisions(read_examples([file]))
     if skip_bad and found.bad:
         say(found.complaint)
-    chats = write_messages(Path(out), found.items if skip_bad else found.all_good(), reasoning=reasoning)
-    data = {"file": file, "out": out, "chats": chats, "bad_lines": [bad.number for bad in found.bad]}
+    chats = write_chats(Path(out), found.items if skip_bad else found.all_good(), reasoning=reasoning)
+    data = {"file": file, "out": out, "chats": chats, "bad_lines": [bad.place.number for bad in found.bad]}
     return Shown(data, lambda console: console.print(f"{chats} chats in {out}", markup=False, highlight=False))
 
 

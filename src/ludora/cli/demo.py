@@ -41,7 +41,7 @@ def _show(shown: Shown, console: Console) -> None:
     if shown.exit_code:
         shown.show(console)
         return
-    from ludora.evals.evaluate import Evaluation
+    from ludora.evals.record import Evaluation
     from ludora.evals.tables import show
 
     show(Evaluation.from_json(summary["evaluation"]), console)

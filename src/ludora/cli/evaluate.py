@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 Player = Annotated[
     str, typer.Argument(metavar="PLAYER", help="PLAYER to measure: random, mcts, nash, base, adapter(FOLDER) ...")
 ]
-Task = Annotated[
-    str, typer.Argument(metavar="TASK", help="TASK: leduc_poker, hex(board_size=5), 200000042, dataset(gsm8k) ...")
+Tasks = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TASK", help="One or more: leduc_poker, hex(board_size=5), 200000042 ...; or dataset(gsm8k) alone."
+    ),
 ]
 _PANEL = "Data sets"
 _METRIC = "What counts as right on a data set: flexible, strict, choice (the likeliest option) or fuzzy (legacy)."
@@ -48,9 +51,14 @@ def _data_set_options(command: Callable[..., Shown]) -> Callable[..., Shown]:
 @_data_set_options
 def evaluate(
     player: Player,
-    task: Task,
+    tasks: Tasks,
     against: Annotated[str, typer.Option(help="PLAYER of the other seats.")] = "random",
-    compare: Annotated[str, typer.Option(help="PLAYER to compare with, on the same deals, by a paired test.")] = "",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLAYER", help="Compare with it on the same deals, by a paired test; as often as you like."
+        ),
+    ] = None,
     games: Annotated[
         int, typer.Option(help="Games per player, all seats equally often (0 only with --exact), or questions.")
     ] = 200,
@@ -65,26 +73,28 @@ def evaluate(
     from ludora.players.build import build_player, player_spec
 
     settings, asking = how
-    if is_dataset(task):
+    if data := [task for task in tasks if is_dataset(task)]:
         for name, given in (("against", against != "random"), ("exact", exact)):
             if given:
-                raise InputError(f"{task} is a data set: --{name} has no effect", f"leave out --{name}")
-        return _answers(player, compare, task, settings, {"questions": games, "seed": seed, **asking})
+                raise InputError(f"{data[0]} is a data set: --{name} has no effect", f"leave out --{name}")
+        if len(tasks) > 1 or len(compare or ()) > 1:
+            raise InputError(f"{data[0]} is a data set: one at a time, and one --compare", "evaluate several times")
+        return _answers([player, *(compare or ())], data[0], settings, {"questions": games, "seed": seed, **asking})
     for name, value in asking.items():
         if value != _ASKING[name][1]:
             option = name.replace("_", "-")
-            raise InputError(f"{task} is no data set: --{option} has no effect", f"leave out --{option}")
+            raise InputError(f"{tasks[0]} is no data set: --{option} has no effect", f"leave out --{option}")
     from ludora.evals.evaluate import evaluate as measure
     from ludora.evals.tables import show
 
-    for text in (player, against, *([compare] if compare else [])):
+    for text in (player, against, *(compare or ())):
         player_spec(text)  # all of them, before a model is loaded for one
     found = measure(
         player,
-        task,
+        tasks,
         build=lambda text: build_player(text, settings, say),
         against=against,
-        compare=compare,
+        compare=compare or (),
         games=games,
         seed=seed,
         exact=exact,
@@ -92,13 +102,13 @@ def evaluate(
     return Shown(found.to_json(), lambda console: show(found, console))
 
 
-def _answers(player: str, compare: str, task: str, settings: ModelSettings, options: dict[str, Any]) -> Shown:
-    """The player's answers to a data set, and how they compare."""
+def _answers(names: list[str], task: str, settings: ModelSettings, options: dict[str, Any]) -> Shown:
+    """What players answer to a data set, and how the first compares with the second."""
     from ludora.evals.quiz import Asking, check_asking, questions, quiz
     from ludora.evals.quiz_report import show, write
     from ludora.players.build import player_spec
 
-    players = [player_spec(text) for text in (player, *([compare] if compare else []))]
+    players = [player_spec(text) for text in names]
     out = options.pop("out")
     folder = Path(out) if out else None
     asking = Asking(**options)

@@ -71,8 +71,13 @@ def check_usable(settings: Settings) -> str:
     from ludora.envs.build import task_spec
     from ludora.evolve.settings import EvolveConfig
     from ludora.players.build import player_spec
-    from ludora.settings import PPOConfig, SFTConfig, listed
+    from ludora.settings import PPOConfig, SFTConfig, TrainSettings, listed
 
+    if isinstance(settings, TrainSettings):
+        for player in settings.compare:
+            player_spec(player)
+        for task in settings.evaluate_on:
+            task_spec(task)
     if isinstance(settings, PPOConfig):
         for player in settings.opponents:
             player_spec(player, training=True)
@@ -125,7 +130,7 @@ def _trained(kind: str, log: RunLog, train: Callable[[Callable[[], bool]], dict[
 
 
 def _show(kind: str, summary: dict[str, Any], console: Console) -> None:
-    from ludora.evals.evaluate import Evaluation
+    from ludora.evals.record import Evaluation
     from ludora.evals.tables import show
 
     if summary.get("evaluation"):

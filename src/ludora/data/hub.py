@@ -163,7 +163,7 @@ def local(path: str, style: str = "") -> Pool:
     if file.suffix == ".json":
         found = _questions(_json_rows(file), _local_row, path)
     else:
-        reading: Reading[Question] = read_lines(file, lambda row, number: [_filled(_local_row(row, number))])
+        reading: Reading[Question] = read_lines(file, lambda row, place: _filled(_local_row(row, place.number - 1)))
         if reading.bad:
             raise InputError(reading.complaint, "a line is an object with a question and an answer")
         found = list(reading.items)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,32 +20,36 @@ SHOWN = 5  # bad lines that are told with their reason
 _NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 
-@dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that cannot be read; `number` counts from 1."""
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a line stands; `number` counts from 1."""
 
+    path: str
     number: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.number}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BadLine:
+    """A line that cannot be used, and why."""
+
+    place: Place
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[Item]):
-    """What the `lines` good lines of a file hold, and the lines that could not be read."""
+    """What the good lines of files hold, an item each, and the lines that could not be read; both in their order."""
 
-    path: Path
     items: tuple[Item, ...]
-    lines: int
     bad: tuple[BadLine, ...]
 
     @property
     def complaint(self) -> str:
-        """One line that names every bad line by number, the first ones with the reason; "" if there are none."""
-        if not self.bad:
-            return ""
-        told = "; ".join(f"line {line.number}: {line.why}" for line in self.bad[:SHOWN])
-        rest = ", ".join(str(line.number) for line in self.bad[SHOWN:])
-        of = f"{len(self.bad)} of {len(self.bad) + self.lines} lines cannot be read"
-        return f"{self.path}: {of}: {told}{f'; and lines {rest}' if rest else ''}"
+        """See `complaint`; "" where every line could be read."""
+        return complaint(self.bad, len(self.items) + len(self.bad)) if self.bad else ""
 
     def all_good(self) -> tuple[Item, ...]:
         """The items, if every line could be read.
@@ -58,32 +62,41 @@ class Reading(Generic[Item]):
         return self.items
 
 
+def complaint(bad: Sequence[BadLine], lines: int) -> str:
+    """One line that names every bad one of so many lines by its number, the first ones with the reason."""
+    told = [f"{line.place}: {line.why}" for line in bad[:SHOWN]]
+    rest: dict[str, list[str]] = {}
+    for line in bad[SHOWN:]:
+        rest.setdefault(line.place.path, []).append(str(line.place.number))
+    told += [f"and {path}:{', '.join(numbers)}" for path, numbers in rest.items()]
+    return f"{len(bad)} of {lines} lines cannot be used: {'; '.join(told)}"
+
+
 class Unreadable(Exception):
     """Why a line cannot be read."""
 
 
-def read_lines(path: Path, read: Callable[[Mapping[str, Any], int], list[Item]]) -> Reading[Item]:
-    """All items of a file and all its bad lines. Blank lines mean nothing.
+def read_lines(path: Path, read: Callable[[Mapping[str, Any], Place], Item]) -> Reading[Item]:
+    """What every line of a file holds, and all its bad lines. Blank lines mean nothing.
 
     Args:
         path: of the file.
-        read: makes items of an object, given how many good lines came before it; raises `Unreadable`.
+        read: makes an item of an object and its place; raises `Unreadable`.
 
     Raises:
-        InputError: there is no such file, or it is a damaged .gz.
+        InputError: there is no such file, or it cannot be read or unpacked.
     """
     items: list[Item] = []
     bad: list[BadLine] = []
-    good = 0
     for number, line in _lines(path):
+        place = Place(str(path), number)
         try:
-            items += read(_object(line), good)
-            good += 1
+            items.append(read(_object(line), place))
         except Unreadable as error:
-            bad.append(BadLine(number, str(error)))
+            bad.append(BadLine(place, str(error)))
         except RecursionError:
-            bad.append(BadLine(number, "it is nested too deeply"))
-    return Reading(path, tuple(items), good, tuple(bad))
+            bad.append(BadLine(place, "it is nested too deeply"))
+    return Reading(tuple(items), tuple(bad))
 
 
 def check_file(path: Path) -> None:
@@ -97,14 +110,18 @@ def check_file(path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    check_file(path)
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        try:
+    """Number and bytes of every line that is not blank."""
+    try:
+        check_file(path)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{path} cannot be unpacked: {error}", "copy it again") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} cannot be unpacked: {error}", "copy it again") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path} cannot be read: {reason}", "a file of one JSON object per line is wanted") from None
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +29,24 @@ from ludora.types import End, Message, Move, Outcome, Step, Task, Trajectory, Tu
 VERSION = 1
 KIND = "trajectory"
 ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertTurn:
+    """A decision to learn: what one seat saw, what was legal (None: any text), the move, and why ("": not said)."""
+
+    messages: tuple[Message, ...]
+    legal: tuple[str, ...] | None
+    move: str
+    reasoning: str = ""
+
+
+def expert_turns(trajectory: Trajectory) -> tuple[ExpertTurn, ...]:
+    """The decisions of a game, each with the move that is to be learnt there."""
+    return tuple(
+        ExpertTurn(s.turn.messages, s.turn.legal, s.move.label or s.move.text, s.move.reasoning)
+        for s in trajectory.steps
+    )
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -144,7 +163,7 @@ def read_trajectories(path: Path) -> Reading[Trajectory]:
         InputError: there is no such file.
     """
     memo = Memo()
-    return read_lines(path, lambda data, number: [from_object(data, memo)])
+    return read_lines(path, lambda data, place: from_object(data, memo))
 
 
 _KEYS = frozenset({"version", "kind", "task", "seed", "seat", "player", "steps", "outcome", "score", "end"})
@@ -203,8 +222,8 @@ def _read_step(data: Any, seat: int, number: int, memo: Memo) -> Step:
             raise Unreadable("it is not an object")
         no_others(data, _STEP_KEYS)
         messages = memo.once(tuple(_message(m, memo) for m in need(data, "messages", list)))
-        if not messages:
-            raise Unreadable("'messages' is empty")
+        if not messages or messages[-1].role == "assistant":
+            raise Unreadable("'messages' does not end with one to answer" if messages else "'messages' is empty")
         legal = None if data.get("legal", 0) is None else memo.once(tuple(need_texts(data, "legal")))
         move = need(data, "move", str)
         played = need(data, "played", str) if "played" in data else move
@@ -219,10 +238,20 @@ def _read_step(data: Any, seat: int, number: int, memo: Memo) -> Step:
 
 
 def _message(data: Any, memo: Memo) -> Message:
+    if isinstance(data, dict):
+        no_others(data, frozenset({"role", "content"}))
+    return memo.once(read_message(data))
+
+
+def read_message(data: Any) -> Message:
+    """A message from its JSON object; other keys than role and content are not looked at.
+
+    Raises:
+        Unreadable: it is none.
+    """
     if not isinstance(data, dict):
         raise Unreadable("a message is not an object")
-    no_others(data, frozenset({"role", "content"}))
     role = need(data, "role", str)
     if role not in ROLES:
-        raise Unreadable(f"a message's role is {short(role)}")
-    return memo.once(Message(role, need(data, "content", str)))
+        raise Unreadable(f"a message's role is {short(role)}, not {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+    return Message(role, need(data, "content", str))

@@ -12,11 +12,12 @@ from ludora.types import Outcome, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`player` against `baseline` on the same deals and seats; returns in the game's own unit.
+    """`player` against `baseline` on the same deals and seats, by what `of` says: the return, in the game's own unit,
+    or a fact of its games.
 
     `difference` is the mean of player - baseline, `p_value` its sign-flip test. Both treat one deal, played
     from every seat, as one independent observation: its games share their cards. `improvements` and
-    `regressions` count single games with a higher or lower return; `p_value_wins` is McNemar's exact test on
+    `regressions` count single games with a higher or lower one; `p_value_wins` is McNemar's exact test on
     the games that only one of the two won.
     """
 
@@ -34,17 +35,19 @@ class Comparison:
     wins_only_player: int
     wins_only_baseline: int
     p_value_wins: float
+    of: str = "return"
 
     @property
     def sentence(self) -> str:
         """The verdict in words; "better" is only said where the test says so at 5 %."""
         pair, where = (self.player, self.baseline), f"over {self.deals} shared deals, p = {self.p_value:.2g}"
+        per = "per game" if self.of == "return" else f"{self.of} per game"
         if self.p_value > 0.05:
-            size = f"{self.difference:+.2f} per game{_between(self.difference_low, self.difference_high)}"
+            size = f"{self.difference:+.2f} {per}{_between(self.difference_low, self.difference_high)}"
             return f"No reliable difference between {pair[0]} and {pair[1]}: {size} {where}."
         sign = 1 if self.difference > 0 else -1
         ends = sorted(sign * end for end in (self.difference_low, self.difference_high) if end is not None)
-        size = f"{abs(self.difference):.2f} per game{_between(*ends)}"
+        size = f"{abs(self.difference):.2f} {per}{_between(*ends)}"
         return f"{pair[0]} is {'better' if sign > 0 else 'worse'} than {pair[1]} by {size} {where}."
 
 
@@ -52,22 +55,27 @@ def _between(low: float | None = None, high: float | None = None) -> str:
     return "" if low is None or high is None else f" (95 % interval {low:.2f} to {high:.2f})"
 
 
-def compare(player: Sequence[Trajectory], baseline: Sequence[Trajectory], *, seed: int = 0) -> Comparison | None:
-    """Pair two players' trajectories by deal and seat, and test the difference of their returns.
+def compare(
+    player: Sequence[Trajectory], baseline: Sequence[Trajectory], *, fact: str = "", seed: int = 0
+) -> Comparison | None:
+    """Pair two players' trajectories by deal and seat, and test the difference of their returns, or of a fact.
 
     Args:
         player: one trajectory per game, of the seat this player held.
         baseline: the same for the player compared with; a game that broke for either of them is left out.
+        fact: what of `Trajectory.info` to compare; "" for the return. A game that does not tell it is left out.
         seed: of the sampled sign-flip test.
 
     Returns:
         None where not one deal was finished by both from the same seat.
     """
-    ours, theirs = ({(t.task.seed, t.seat): t for t in games} for games in (player, baseline))
+    ours, theirs = (
+        {(t.task.seed, t.seat): t for t in games if not fact or fact in t.info} for games in (player, baseline)
+    )
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
         return None
-    differences = {key: ours[key].total - theirs[key].total for key in shared}
+    differences = {key: _value(ours[key], fact) - _value(theirs[key], fact) for key in shared}
     by_deal: dict[int, list[float]] = {}
     for (deal, _), difference in differences.items():
         by_deal.setdefault(deal, []).append(difference)
@@ -92,4 +100,9 @@ def compare(player: Sequence[Trajectory], baseline: Sequence[Trajectory], *, see
         wins_only_player=only_player,
         wins_only_baseline=only_baseline,
         p_value_wins=mcnemar(only_player, only_baseline),
+        of=fact or "return",
     )
+
+
+def _value(trajectory: Trajectory, fact: str) -> float:
+    return float(trajectory.info[fact]) if fact else trajectory.total

@@ -7,15 +7,17 @@ game is small, `exact` adds values that carry no sampling noise at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ludora.envs.build import make_env, num_players, task_spec
 from ludora.envs.openspiel_tree import compile_tree
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
-from ludora.evals.compare import Comparison, compare
+from ludora.evals.compare import compare
+from ludora.evals.meter import Meter
+from ludora.evals.record import BEST, Evaluation, Row, SeatResult
 from ludora.evals.stats import mean_interval, wilson
 from ludora.players.base import Explicit, Player, check_plays
 from ludora.players.search import sees_hidden
@@ -23,153 +25,58 @@ from ludora.rng import stream
 from ludora.rollout import Finished, Game, collect
 from ludora.types import Outcome, Spec, Stop, Task, Trajectory
 
-VERSION = 1
 MOST_GAMES = 10_000_000  # they are held in memory
-BEST = "best response"  # the name of the row that says what is possible against this opponent
+JUDGED_BY = {"snake": "apples"}  # the fact that tells how good a game was, where its shaped reward does not
 UNITS = {"leduc_poker": "chips per hand", "kuhn_poker": "chips per hand", "universal_poker": "chips per hand"}
-
-
-@dataclass(frozen=True, slots=True)
-class SeatResult:
-    """One seat's share of a row; None where it was not measured."""
-
-    seat: int
-    games: int = 0
-    win_rate: float | None = None
-    mean_return: float | None = None
-    expected_value: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one player reached. Counts are games; None where something was not measured.
-
-    `losses` leaves out `forfeits` (nothing legal was answered) and `truncated` games; `broken` games (the
-    environment failed) count in nothing else. `win_rate` has Wilson's interval, `mean_return` a t interval in
-    which one deal, played from every seat, is one observation. `score` is 0..1. `invalid_rate` is the share of
-    unreadable ones among all `answers` sampled. `expected_value` and `win_probability` (means over seats), `nash_conv`
-    and `exploitability` (nash_conv / 2, in zero-sum games) are exact; values are in the game's own unit.
-    """
-
-    player: str
-    games: int = 0
-    wins: int = 0
-    draws: int = 0
-    losses: int = 0
-    forfeits: int = 0
-    truncated: int = 0
-    broken: int = 0
-    win_rate: float | None = None
-    win_rate_low: float | None = None
-    win_rate_high: float | None = None
-    mean_return: float | None = None
-    mean_return_low: float | None = None
-    mean_return_high: float | None = None
-    score: float | None = None
-    moves: int = 0
-    answers: int = 0
-    invalid_rate: float | None = None
-    expected_value: float | None = None
-    win_probability: float | None = None
-    nash_conv: float | None = None
-    exploitability: float | None = None
-    by_seat: tuple[SeatResult, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The one record that the table, `evaluation.json` and the report all read.
-
-    `rows` are the contenders in the order given (the first is the one in question, the second what it is
-    compared with) and, where exact, the best response to `against`. `games` were played by each contender.
-    `sees_hidden` names the players that see what this game hides from their seat.
-    """
-
-    task: str
-    against: str
-    games: int
-    seed: int
-    unit: str
-    rows: tuple[Row, ...]
-    comparison: Comparison | None = None
-    version: int = VERSION
-    sees_hidden: tuple[str, ...] = ()
-
-    @property
-    def side_by_side(self) -> tuple[Row, ...]:
-        """Rows in reading order: what it is compared with, the player, the best possible."""
-        contenders = [row for row in self.rows if row.player != BEST]
-        return (*contenders[1:], *contenders[:1], *(row for row in self.rows if row.player == BEST))
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for `evaluation.json` and `--json`; the verdict in words is added for readers."""
-        data = asdict(self)
-        if self.comparison is not None:
-            data["comparison"]["sentence"] = self.comparison.sentence
-        return data
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """The inverse of `to_json`.
-
-        Raises:
-            InputError: it is not an evaluation, or one of another version.
-        """
-        if data.get("version") != VERSION:
-            raise InputError(
-                f"this evaluation has format version {data.get('version')!r}, not {VERSION}",
-                "evaluate again with this version of ludora",
-            )
-        try:
-            fields = {k: v for k, v in data.items() if k not in ("rows", "comparison", "sees_hidden")}
-            fields["sees_hidden"] = tuple(data.get("sees_hidden", ()))
-            rows = tuple(
-                Row(**{**_numbers(row), "by_seat": tuple(SeatResult(**_numbers(seat)) for seat in row["by_seat"])})
-                for row in data["rows"]
-            )
-            if not rows:
-                raise TypeError("it has no rows")
-            verdict = data["comparison"] and {k: v for k, v in data["comparison"].items() if k != "sentence"}
-            return cls(**fields, rows=rows, comparison=Comparison(**_numbers(verdict)) if verdict else None)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"this is no evaluation: {error}", "evaluate again") from error
-
-
-def _numbers(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a row as they are, once it is sure that what should be a number or null is one."""
-    for name, value in fields.items():
-        if name not in ("player", "baseline", "by_seat") and not isinstance(value, int | float | None):
-            raise TypeError(f"{name} is {value!r}, not a number")
-    return dict(fields)
 
 
 def evaluate(
     player: str,
-    task: str,
+    tasks: Sequence[str],
     *,
     build: Callable[[str], Player],
     against: str = "random",
-    compare: str = "",
+    compare: Sequence[str] = (),
     games: int = 200,
     seed: int = 0,
     exact: bool = False,
 ) -> Evaluation:
-    """Evaluate PLAYER strings on a TASK string; see `evaluate_players`. `build` makes a player of its string.
+    """Evaluate PLAYER strings on TASK strings; see `evaluate_players`. `build` makes a player of its string.
 
     Raises:
         InputError: a name is unknown, `exact` is not possible, `games` is out of range, an opponent is named
-            in a game for one, or a player is compared with itself.
+            in games for one, or a player is compared with itself.
     """
-    spec = task_spec(task)
+    specs = [task_spec(task) for task in tasks]
     _check_games(games, exact)  # before a model is loaded
-    alone = num_players(spec) == 1
+    if len(set(specs)) < len(specs):
+        raise InputError(f"tasks must differ, got {', '.join(map(str, specs))}", "name each once")
+    alone = all(num_players(spec) == 1 for spec in specs)
     if alone and against not in ("", "random"):
-        raise InputError(f"{spec} is a game for one: nobody can be {against}", "leave out --against")
-    contenders = [player, compare] if compare else [player]
+        raise InputError(f"{specs[0]} is a game for one: nobody can be {against}", "leave out --against")
+    contenders = [player, *compare]
     names = contenders if alone else [*contenders, against or "random"]
     built = {name: build(name) for name in dict.fromkeys(names)}  # each once
     opponent = None if alone else built[names[-1]]
-    return evaluate_players([built[c] for c in contenders], spec, opponent, games=games, seed=seed, exact=exact)
+    return evaluate_tasks([built[c] for c in contenders], specs, opponent, games=games, seed=seed, exact=exact)
+
+
+def evaluate_tasks(
+    contenders: Sequence[Player],
+    specs: Sequence[Spec],
+    against: Player | None,
+    *,
+    games: int = 200,
+    seed: int = 0,
+    exact: bool = False,
+) -> Evaluation:
+    """`evaluate_players` on each task: the first one's record, with the others as `further`."""
+    for player in contenders:  # before hours are spent on the first task
+        for spec in specs:
+            check_plays(player, spec)
+    seated = [(spec, against if num_players(spec) > 1 else None) for spec in specs]
+    first, *others = [evaluate_players(contenders, *pair, games=games, seed=seed, exact=exact) for pair in seated]
+    return replace(first, further=tuple(others))
 
 
 def evaluate_players(
@@ -184,11 +91,11 @@ def evaluate_players(
     """Evaluate player objects, so that a trainer loads no model twice.
 
     Args:
-        contenders: the player in question first; a second one is what it is compared with.
+        contenders: the player in question first; it is compared with each of the others.
         spec: the game.
         against: sits at every other seat; None in games for one.
         games: per contender, rounded up to the same number for every seat; 0 only with `exact`.
-        seed: of the deals and of the sampled test.
+        seed: of the deals and of the sampled tests.
         exact: add expected values, exploitability and the best response.
 
     Raises:
@@ -204,9 +111,15 @@ def evaluate_players(
     for player in players:
         check_plays(player, spec)
     exact_part = exact_rows(contenders, spec, against) if exact else ()
-    played = [_contend(c, spec, against, games, seed) for c in contenders] if games else []
-    rows = [_measure(c.name, finished) for c, finished in zip(contenders, played, strict=False)]
-    pair = [_own(finished) for finished in played[:2]]
+    fact = JUDGED_BY.get(spec.name, "")
+    rows, played = [], []
+    for contender in contenders if games else ():
+        meter = Meter(contender)
+        finished = _contend(meter, spec, meter if against is contender else against, games, seed)
+        rows.append(_measure(contender.name, finished, meter))
+        played.append(finished)
+    own = [_own(finished) for finished in played]
+    verdicts = [compare(own[0], other, fact=fact, seed=seed) for other in own[1:]]
     return Evaluation(
         task=str(spec),
         against=against.name if against else "",
@@ -214,8 +127,9 @@ def evaluate_players(
         seed=seed,
         unit=UNITS.get(spec.name, "points per game"),
         rows=_join(rows, exact_part),
-        comparison=compare(*pair, seed=seed) if len(pair) == 2 else None,
+        comparisons=tuple(verdict for verdict in verdicts if verdict),
         sees_hidden=tuple(sorted({p.name for p in players if sees_hidden(p, spec)})),
+        fact=fact,
     )
 
 
@@ -256,7 +170,7 @@ def _own(finished: Sequence[Finished]) -> list[Trajectory]:
     return [f.trajectories[f.game.task.seat] for f in finished if f.trajectories]
 
 
-def _measure(name: str, finished: Sequence[Finished]) -> Row:
+def _measure(name: str, finished: Sequence[Finished], meter: Meter) -> Row:
     own = _own(finished)
     if not own:
         raise EnvBroken(f"not one game could be played: {finished[0].error}", "ludora check-env TASK says more")
@@ -290,7 +204,20 @@ def _measure(name: str, finished: Sequence[Finished]) -> Row:
         answers=answers,
         invalid_rate=unread / answers if answers else None,
         by_seat=tuple(_seat(seat, own) for seat in sorted({t.seat for t in own})),
+        facts={key: mean_interval(_facts(own, key)) for key in _keys(own, float)},
+        words={key: dict(Counter(str(t.info[key]) for t in own if key in t.info)) for key in _keys(own, str)},
+        cost=meter.cost(moves),
     )
+
+
+def _keys(own: Sequence[Trajectory], kind: type) -> list[str]:
+    """What the environment told of its games, in its order: numbers (float) or words (str)."""
+    told = {key: isinstance(value, str) for t in own for key, value in t.info.items()}
+    return [key for key, is_word in told.items() if is_word == (kind is str)]
+
+
+def _facts(own: Sequence[Trajectory], key: str) -> list[float]:
+    return [float(t.info[key]) for t in own if key in t.info]
 
 
 def _seat(seat: int, own: Sequence[Trajectory]) -> SeatResult:

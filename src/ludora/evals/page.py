@@ -8,10 +8,11 @@ from importlib.resources import files
 from string import Template
 
 from ludora import __version__
+from ludora.evals.frames import stepper, strip
 from ludora.evals.plots import Point, Reference, Series, chart, minus
-from ludora.evals.replay import Decision, ReplayedGame
+from ludora.evals.replay import Decision, ReplayedGame, facts
 from ludora.evals.story import Headline, Story, flat
-from ludora.evals.tables import NONE, heading, measures, percent, title, verdicts
+from ludora.evals.tables import NONE, by_task, heading, judged_by, measures, percent, title, verdicts
 
 SHOWN = 8  # legal actions with a bar of their own; games with hundreds would drown the page
 WIDE, NARROW, SMALL = (920, 330), (340, 250), (270, 180)
@@ -47,6 +48,7 @@ def page(story: Story) -> str:
         _headline(story),
         _learning(story),
         _table(story),
+        _by_task(story),
         _games(story),
         _curves(story),
         settings_section(story),
@@ -203,6 +205,26 @@ def _table(story: Story) -> str:
     )
 
 
+def _by_task(story: Story) -> str:
+    """All players on all tasks, where there are several."""
+    if story.evaluation is None or not story.evaluation.further:
+        return ""
+    head, rows = by_task(story.evaluation)
+    player = heading(story.evaluation.rows[0].player)
+    body = [
+        f'<tr class="{"main" if row[0] == player else ""}"><th scope="row">{escape(row[0])}</th>'
+        f"{''.join(f'<td>{with_ends(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    ]
+    return section(
+        "Task by task",
+        f'<p class="hint">{escape(judged_by(story.evaluation).capitalize())}.</p>',
+        '<div class="scroll card"><table class="results"><thead><tr>',
+        "".join(f"<th>{escape(cell)}</th>" for cell in head),
+        f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>",
+    )
+
+
 def with_ends(text: str) -> str:
     """A figure, with its interval on a line of its own."""
     figure, bracket, ends = minus(escape(text)).partition(" (")
@@ -215,21 +237,36 @@ def _games(story: Story) -> str:
     if not story.replays:
         return section("Games, move by move", _missing(story, "replays.json", "The demo records three games."))
     first = story.replays[0]
+    shown = strip(first.pictured) if first.pictured else ""
+    how = " The arrow keys, or those beside the board, go from move to move." if shown else ""
     keys = legend("accent", first.player) + (legend("plain", first.baseline) if first.baseline else "")
     return section(
         "Games, move by move",
-        f'<p class="hint">What the player saw, and the probability of every legal action. {keys}</p>',
+        shown,
+        f'<p class="hint">What the player saw, and the probability of every legal action.{how} {keys}</p>',
         *(_game(number, game) for number, game in enumerate(story.replays, 1)),
     )
 
 
 def _game(number: int, game: ReplayedGame) -> str:
-    moves = "".join(_move(game, d) for d in game.decisions)
+    if game.pictured:
+        moves = stepper(f"game{number}", game.pictured, _beside)
+    else:
+        moves = f"<ol>{''.join(_move(game, d) for d in game.decisions)}</ol>"
     result = f"{game.outcome}, {minus(f'{game.total:+g}') if game.total else 0}"
+    told = ", ".join([*facts(game), f"seat {game.seat}", f"seed {game.seed}"])
     return (
         f'<article class="card game"><header><h3>Game {number}: {escape(result)}</h3>'
-        f'<span class="hint">seat {game.seat}, seed {game.seed}</span></header><ol>{moves}</ol></article>'
+        f'<span class="hint">{escape(told)}</span></header>{moves}</article>'
     )
+
+
+def _beside(decision: Decision) -> str:
+    """What stands beside a picture: what a model read there, and how likely it found its moves."""
+    seen = f"<p>{escape(decision.text)}</p>" if "\n" not in decision.text.strip() else ""
+    if not decision.probabilities:
+        return f"{seen}<p><b>{escape(decision.chosen)}</b></p>"
+    return f'{seen}<div class="bars">{_bars(decision)}</div>'
 
 
 def _move(game: ReplayedGame, decision: Decision) -> str:

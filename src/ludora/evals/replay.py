@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ludora.envs.base import Pictured
 from ludora.envs.build import make_env
 from ludora.errors import EnvBroken, InputError
-from ludora.evals.evaluate import deals, seated
+from ludora.evals.evaluate import JUDGED_BY, deals, seated
 from ludora.players.base import Player
 from ludora.rollout import collect
 from ludora.types import Move, Outcome, Spec, Task, Turn
@@ -20,7 +21,7 @@ from ludora.types import Move, Outcome, Spec, Task, Turn
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One move: what the seat saw, what was legal, what it did.
+    """One move: what the seat saw, what was legal, what it did; and a picture for people, where the game has one.
 
     `probabilities` and `baseline` follow `legal`; empty for the other seats and where a player has none.
     """
@@ -32,11 +33,12 @@ class Decision:
     chosen: str
     probabilities: tuple[float, ...] = ()
     baseline: tuple[float, ...] = ()
+    picture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayedGame:
-    """One game as it was played; `total` and `outcome` are those of `player`, who held `seat`."""
+    """One game as it was played; `total` and `outcome` are those of `player`, who held `seat`; `info` is the game's."""
 
     task: str
     seed: int
@@ -47,6 +49,12 @@ class ReplayedGame:
     decisions: tuple[Decision, ...]
     outcome: Outcome
     total: float
+    info: Mapping[str, float | str] = field(default_factory=dict)
+
+    @property
+    def pictured(self) -> tuple[Decision, ...]:
+        """The decisions that have a picture."""
+        return tuple(d for d in self.decisions if d.picture)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary; `replays.json` is a list of these."""
@@ -68,6 +76,7 @@ class ReplayedGame:
                 decisions=tuple(_decision(item) for item in data["decisions"]),
                 outcome=Outcome(data["outcome"]),
                 total=float(data["total"]),
+                info={str(k): v if isinstance(v, str) else float(v) for k, v in data.get("info", {}).items()},
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"this is no replayed game: {error}", "replay it again") from error
@@ -78,7 +87,8 @@ def _decision(item: Mapping[str, Any]) -> Decision:
     now, before = (tuple(map(float, item[k])) for k in ("probabilities", "baseline"))
     if {len(now), len(before)} - {0, len(legal)}:
         raise ValueError("probabilities do not fit the legal actions")
-    return Decision(int(item["seat"]), str(item["player"]), str(item["text"]), legal, str(item["chosen"]), now, before)
+    player, text, chosen = (str(item[k]) for k in ("player", "text", "chosen"))
+    return Decision(int(item["seat"]), player, text, legal, chosen, now, before, str(item.get("picture", "")))
 
 
 @dataclass(slots=True)
@@ -102,7 +112,8 @@ class _Recorder:
         before = _probabilities(self.baseline, turns) if self.baseline else [()] * len(turns)
         moves = self.player.act(turns)
         for turn, move, p, q in zip(turns, moves, now, before, strict=True):
-            decision = Decision(turn.seat, self.name, _seen(turn), turn.legal or (), move.text, p, q)
+            picture = turn.state.picture() if isinstance(turn.state, Pictured) else ""
+            decision = Decision(turn.seat, self.name, _seen(turn), turn.legal or (), move.text, p, q, picture)
             self.log.setdefault(turn.game, []).append(decision)
         return moves
 
@@ -160,6 +171,7 @@ def replay(
                 decisions=tuple(log.get(number, ())),
                 outcome=own.outcome,
                 total=own.total,
+                info=dict(own.info),
             )
         )
     return told
@@ -177,23 +189,33 @@ def telling_games(
 ) -> list[ReplayedGame]:
     """`count` games for a report: the longest of `among`, but one that was not won where there is any.
 
-    Showing only victories would mislead, and most poker hands against a random opponent end at its first fold.
+    Showing only victories would mislead, and most poker hands against a random opponent end at its first fold. Of a
+    game that is judged by a fact (the apples of Snake), the best and the worst are shown.
     """
     tasks = deals(spec, among, seed)
-    games = replay(
-        player, spec, against, seeds=[t.seed for t in tasks], seats=[t.seat for t in tasks], baseline=baseline
-    )
-    by_length = sorted(games, key=lambda g: -sum(d.seat == g.seat for d in g.decisions))
-    shown = by_length[:count]
-    missed = [g for g in by_length if g.outcome is not Outcome.WON]
-    if missed and not any(g in missed for g in shown):
-        shown[-1] = missed[0]
-    return shown
+    games = replay(player, spec, against, seeds=[t.seed for t in tasks], seats=[t.seat for t in tasks])
+    if fact := JUDGED_BY.get(spec.name, ""):
+        by_fact = sorted(games, key=lambda g: -float(g.info[fact]))
+        shown = [by_fact[0], by_fact[-1]]
+    else:
+        by_length = sorted(games, key=lambda g: -sum(d.seat == g.seat for d in g.decisions))
+        shown = by_length[:count]
+        missed = [g for g in by_length if g.outcome is not Outcome.WON]
+        if missed and not any(g in missed for g in shown):
+            shown[-1] = missed[0]
+    # Only these are put to the baseline: most of a long game's positions would be computed for nothing.
+    seeds, seats = [g.seed for g in shown], [g.seat for g in shown]
+    return replay(player, spec, against, seeds=seeds, seats=seats, baseline=baseline)
 
 
 def as_text(game: ReplayedGame) -> str:
-    """The game as plain text: positions, bars of probability (with the baseline's in brackets), moves."""
+    """The game as plain text: positions, bars of probability (with the baseline's in brackets), moves.
+
+    Of a game with pictures, the moves in a line and the last picture: there are hundreds.
+    """
     lines = [summary(game)]
+    if pictured := game.pictured:
+        return "\n".join([*lines, "", " ".join(d.chosen for d in pictured), "", pictured[-1].picture]) + "\n"
     for number, d in enumerate(game.decisions, 1):
         lines += ["", f"{number}. seat {d.seat}, {d.player}"]
         if not d.probabilities:
@@ -211,4 +233,13 @@ def as_text(game: ReplayedGame) -> str:
 def summary(game: ReplayedGame) -> str:
     """Who played what, and how it went, in a line."""
     against = f" against {game.against}" if game.against else ""
-    return f"seed {game.seed}: {game.player} in seat {game.seat}{against} {game.outcome}, return {game.total:+g}"
+    told = "".join(f", {words}" for words in facts(game))
+    return f"seed {game.seed}: {game.player} in seat {game.seat}{against} {game.outcome}, return {game.total:+g}{told}"
+
+
+def facts(game: ReplayedGame) -> list[str]:
+    """What the game tells of itself, in words: `apples 25`, `end reason self`."""
+    return [
+        f"{key} {value}".replace("_", " ") if isinstance(value, str) else f"{key.replace('_', ' ')} {value:g}"
+        for key, value in game.info.items()
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ludora.evals.page import page
 from ludora.evals.replay import as_text
 from ludora.evals.story import Story, flat, read_story
-from ludora.evals.tables import NONE, heading, measures, title, verdicts
+from ludora.evals.tables import NONE, by_task, heading, judged_by, measures, title, verdicts
 from ludora.runs.files import replace_file
 
 # metrics of the Markdown report, where a run has them, and how many lines of them
@@ -64,7 +64,11 @@ def _evaluation(story: Story) -> list[str]:
     e = story.evaluation
     head = ("", *(heading(row.player) for row in e.side_by_side))
     rows = [(line.label.strip(), *line.cells) for line in measures(e)]
-    return ["## Before and after", f"{inline(title(e))}.", table(head, rows), *map(inline, verdicts(e))]
+    parts = ["## Before and after", f"{inline(title(e))}.", table(head, rows), *map(inline, verdicts(e))]
+    all_head, all_rows = by_task(e)
+    if all_rows:
+        parts += ["## Task by task", f"{judged_by(e).capitalize()}.", table(all_head, all_rows)]
+    return parts
 
 
 def _curve(story: Story) -> list[str]:

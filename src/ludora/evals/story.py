@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ludora.errors import InputError
-from ludora.evals.evaluate import BEST, Evaluation, Row
+from ludora.evals.record import BEST, Evaluation, Row
 from ludora.evals.replay import ReplayedGame
 from ludora.runs.log import duration
 
@@ -167,6 +167,10 @@ class Story:
             return Headline(
                 f"Expected value, {unit}", before.expected_value if before else None, after.expected_value, best
             )
+        fact = self.evaluation.fact
+        if fact in after.facts:
+            start = before.facts[fact].mean if before and fact in before.facts else None
+            return Headline(f"Mean {fact} per game", start, after.facts[fact].mean, None)
         if after.mean_return is not None:
             return Headline(f"Mean return, {unit}", before.mean_return if before else None, after.mean_return, None)
         return None
@@ -201,12 +205,14 @@ class Story:
             found.append(f"ludora evaluate {adapter} {data} --compare base --games {size} --seed {seed}")
             return found
         if self.evaluation:
-            e, (before, after) = self.evaluation, self.contenders
+            e, after = self.evaluation, self.contenders[1]
             exact = " --exact" if after and after.expected_value is not None else ""
             games = f" --games {e.games} --seed {e.seed}" if e.games else ""
             against = f" --against {shlex.quote(e.against)}" if e.against else ""
-            other = f" --compare {shlex.quote(before.player)}" if before else ""
-            found.append(f"ludora evaluate {adapter} {shlex.quote(e.task)}{against}{other}{games}{exact}")
+            others = [row.player for row in e.rows[1:] if row.player != BEST]
+            other = "".join(f" --compare {shlex.quote(player)}" for player in others)
+            tasks = " ".join(shlex.quote(task) for task in (e.task, *(more.task for more in e.further)))
+            found.append(f"ludora evaluate {adapter} {tasks}{against}{other}{games}{exact}")
         if self.task:
             found.append(f"ludora play {shlex.quote(self.task)} --against {adapter}")
         return found

@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ludora.data.batches import Choice, Item, several, single, width
-from ludora.data.examples import SHOWN, BadLine, Examples, ExpertTurn, Record, read_examples, refuse
+from ludora.data.examples import Record, read_examples
+from ludora.data.lines import SHOWN, BadLine, complaint
+from ludora.data.trajectories import ExpertTurn
 from ludora.errors import InputError
 from ludora.models.chat import Tokens, parse_action
 from ludora.models.policy import Text
@@ -55,42 +57,38 @@ def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
         InputError: a file or line cannot be used (unless bad lines are skipped), or there is nothing to learn.
     """
     teacher = _Teacher(config, player)
-    train = read_examples(listed(config.data))
-    found = Lessons()
-    if config.eval_data:
-        found.learnt = teacher.lessons(train)
-        held_out = read_examples(listed(config.eval_data))
-        found.held_out = teacher.lessons(held_out)
-        found.bad = train.bad + held_out.bad
-    else:
-        train, held_out = _split(train, config)
-        found.learnt, found.held_out = teacher.lessons(train), teacher.lessons(held_out)
-        found.bad = sorted(train.bad + held_out.bad, key=lambda line: int(line.where.rpartition(":")[2]))
+    readings = [read_examples(listed(data)) for data in (config.data, config.eval_data) if data]
+    train, held_out = (found.items for found in readings) if config.eval_data else _split(readings[0].items, config)
+    found = Lessons(bad=[line for reading in readings for line in reading.bad])
+    found.learnt, train = teacher.lessons(train, found.bad)
+    found.held_out, held_out = teacher.lessons(held_out, found.bad)
+    found.bad.sort()
     if found.bad and config.bad_lines == "refuse":
-        raise refuse(found.bad)
-    found.notes = [f"{line.where} is skipped: {line.reason}" for line in found.bad[:SHOWN]]
+        lines = sum(len(reading.items) + len(reading.bad) for reading in readings)
+        raise InputError(complaint(found.bad, lines), "mend or delete these lines, or set bad_lines=skip")
+    found.notes = [f"{line.place} is skipped: {line.why}" for line in found.bad[:SHOWN]]
     if len(found.bad) > SHOWN:
         found.notes.append(f"{len(found.bad) - SHOWN} more lines are skipped")
     if not found.learnt or (config.evaluate_every and not found.held_out):
         what = "measure on" if found.learnt else "learn from"
         raise InputError(f"the data holds nothing to {what}", "more lines, another eval_share, or evaluate_every=0")
     found.opening_turns = teacher.opening_turns(held_out, found.held_out)
-    names = Counter(record.task for record in train.records if record.turns)
+    names = Counter(record.task for record in train if record.task)
     found.task = names.most_common(1)[0][0] if names else ""
-    _check_options(config, [*train.records, *held_out.records], found)
+    _check_options(config, [*train, *held_out], found)
     return found
 
 
-def _split(found: Examples, config: SFTConfig) -> tuple[Examples, Examples]:
+def _split(records: Sequence[Record], config: SFTConfig) -> tuple[Sequence[Record], Sequence[Record]]:
     """The lines cut in two; all turns of a game are on the same side."""
-    places = list(range(len(found.records)))
+    places = list(range(len(records)))
     generator("held out", config.seed).shuffle(places)
     count = round(len(places) * config.eval_share)
     if config.eval_share and len(places) > 1:
         count = min(max(count, 1), len(places) - 1)
     chosen = set(places[:count])
-    sides = [[r for i, r in enumerate(found.records) if (i in chosen) == side] for side in (False, True)]
-    return Examples(sides[0], found.bad), Examples(sides[1])
+    learnt, held_out = ([r for i, r in enumerate(records) if (i in chosen) == side] for side in (False, True))
+    return learnt, held_out
 
 
 def _check_options(config: SFTConfig, records: Sequence[Record], found: Lessons) -> None:
@@ -117,28 +115,27 @@ class _Teacher:
         self.end = player.policy.end
         self.context = player.policy.engine.context
 
-    def lessons(self, found: Examples) -> list[Lesson]:
-        """The lessons of all records, in order. Records that cannot be taught go from `records` to `bad`."""
+    def lessons(self, records: Sequence[Record], bad: list[BadLine]) -> tuple[list[Lesson], list[Record]]:
+        """The lessons of all records, in order, and the records that they are of; what cannot be taught joins `bad`."""
         made: list[Lesson] = []
         good: list[Record] = []
-        for record in found.records:
+        for record in records:
             try:
                 lessons = self._lessons(record)
                 for lesson in lessons:
                     self._check_length(lesson.item)
             except InputError as error:
-                found.bad.append(BadLine(record.where, error.message))
+                bad.append(BadLine(record.place, error.message))
             else:
                 made += lessons
                 good.append(record)
-        found.records = good
-        return made
+        return made, good
 
-    def opening_turns(self, found: Examples, made: Sequence[Lesson]) -> list[Lesson]:
+    def opening_turns(self, records: Sequence[Record], made: Sequence[Lesson]) -> list[Lesson]:
         """Turns that can be put to the player as they stand: all of them, or with a history the first of each game."""
         if not self.config.history:
             return [lesson for lesson in made if lesson.turn]
-        return [self._lesson(*self._turns(record)[0]) for record in found.records if record.turns]
+        return [self._lesson(*self._turns(record)[0]) for record in records if record.turns]
 
     def _check_length(self, item: Item) -> None:
         length = width(item) + (item.query.prefix if isinstance(item, Choice) else item.row.prefix)

@@ -20,7 +20,7 @@ from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import TrainingFailed
 from ludora.evals.progress import Measure
 from ludora.learn import maths
-from ludora.learn.conclude import conclude
+from ludora.learn.conclude import check_ending, conclude, started_from
 from ludora.learn.credit import Decision, assign
 from ludora.learn.learner import Learner
 from ludora.learn.opponents import Opponents
@@ -30,7 +30,7 @@ from ludora.models.policy import Answer, Query
 from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
 from ludora.rng import stream
-from ludora.rollout import Finished, Game, collect
+from ludora.rollout import MAX_TURNS, Finished, Game, collect
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
@@ -76,7 +76,8 @@ def train(
         started = time.monotonic()
         opponents.begin(at.update, learner)
 
-        finished = collect(_games(config, spec, opponents, player, at.update), make_env, max_turns=config.max_turns)
+        games = _games(config, spec, opponents, player, at.update)
+        finished = collect(games, make_env, max_turns=config.max_turns or MAX_TURNS)
         mine = _mine(finished, player)
         played = time.monotonic()
 
@@ -225,7 +226,9 @@ def _begin(
     player, reference = studio.learner(config)
     learner = Learner.create(config, player, reference)
     opponents = Opponents(config, spec, studio, player)
-    measure = Measure(spec, player, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
+    check_ending(config, studio, spec)
+    measured = studio.player("self", learner.adapter, config.evaluate_temperature)
+    measure = Measure(spec, measured, opponents.fixed(), config.evaluate_games, stream("evaluation", config.seed))
     at = _resume(run, learner, opponents, step, log)
     trainable, total = learner.adapter.parameters, studio.base.model.num_parameters()
     log.say(f"adapter: {trainable:,} parameters, {trainable / total:.2%} of the model's {total:,}")
@@ -236,6 +239,7 @@ def _begin(
         threads=studio.threads,
         base=studio.base.fingerprint,
         trainable=trainable,
+        **started_from(config, log),
     )
     return spec, studio, learner, opponents, measure, at
 
@@ -330,4 +334,4 @@ def _finish(
         tensors, _ = unpack(run.load_checkpoint(at.best_update).files)
         learner.adapter.load_tensors(tensors["adapter"])
     ending = conclude(run, studio, learner, opponents.spec, opponents.fixed(), learner.config.evaluate_games)
-    return summary | {"adapter": str(run.adapter), "report": ending.report, "evaluation": ending.evaluation.to_json()}
+    return summary | ending

@@ -18,7 +18,7 @@ from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
 from ludora.learn import maths
-from ludora.learn.conclude import conclude
+from ludora.learn.conclude import check_ending, conclude, ended_as, started_from
 from ludora.learn.lessons import Lesson, Lessons, prepare
 from ludora.learn.pupil import Pupil, chunks
 from ludora.learn.sums import Sums
@@ -88,7 +88,7 @@ def train(
     it = _begin(config, log)
     sums, pace = Sums(), Sums()
     at = _resume(run, it, sums, step, log)
-    _announce(it, log)
+    _announce(config, it, log)
     if not run.steps:
         if config.evaluate_every:
             log.metrics(0, _evaluate(config, it, at, log) | {"time": 0.0})
@@ -181,7 +181,7 @@ def _begin(config: SFTConfig, log: RunLog) -> Setup:
     return it
 
 
-def _announce(it: Setup, log: RunLog) -> None:
+def _announce(config: SFTConfig, it: Setup, log: RunLog) -> None:
     """Say and record what the run works with: after a resume, which takes the logs back to the checkpoint."""
     for note in it.lessons.notes:
         log.warn(note)
@@ -203,6 +203,7 @@ def _announce(it: Setup, log: RunLog) -> None:
         skipped_lines=len(it.lessons.bad),
         trunk_rows=len(it.homes),
         game=str(it.spec or ""),
+        **started_from(config, log),
     )
 
 
@@ -234,6 +235,8 @@ def _check_opponent(config: SFTConfig, it: Setup) -> None:
     """Build the opponent once now, so that a mistake is not found after hours; an adapter leaves the pack again."""
     before = set(it.studio.pack.adapters)
     _opponent(config, it)
+    if it.spec:
+        check_ending(config, it.studio, it.spec)
     for name in set(it.studio.pack.adapters) - before:
         it.studio.pack.remove(name)
 
@@ -306,10 +309,9 @@ def _finish(run: Run, config: SFTConfig, it: Setup, at: Progress, log: RunLog, r
         tensors, _ = unpack(run.load_checkpoint(at.best_step).files)
         it.pupil.adapter.load_tensors(tensors["adapter"])
     it.homes.leave()
-    summary["adapter"] = str(run.adapter)
     if it.spec is None:
         run.write_adapter(adapter_files(it.pupil.adapter, it.studio.base))
-        return summary | {"report": str(write_report(run.path))}
+        return summary | ended_as(run) | {"report": str(write_report(run.path))}
     opponent = _opponent(config, it)
     ending = conclude(run, it.studio, it.pupil, it.spec, [(opponent, 1.0)] if opponent else [], config.evaluate_games)
-    return summary | {"report": ending.report, "evaluation": ending.evaluation.to_json()}
+    return summary | ending

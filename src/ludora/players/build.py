@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ludora.errors import InputError, nearest
@@ -92,13 +93,15 @@ def build_player(text: str, settings: ModelSettings, say: Callable[[str], None])
     return _build(spec, fixed)
 
 
-def fixed_player(text: str, studio: Studio) -> Player:
+def fixed_player(text: str, studio: Studio, temperature: float = 0.0) -> Player:
     """The player a PLAYER string names, for a run: one with a model plays on the run's own base, so in memory once.
+
+    A `temperature` above 0 is that of its model, in place of the run's.
 
     Raises:
         InputError: as `build_player`.
     """
-    return _build(player_spec(text), studio.fixed)
+    return _build(player_spec(text), partial(studio.fixed, temperature=temperature))
 
 
 def _build(spec: Spec, fixed: Callable[[Spec], Player]) -> Player:

@@ -58,19 +58,23 @@ class Studio:
             settings.retries,
         )
 
-    def player(self, name: str, adapter: Adapter | None) -> ModelPlayer:
-        """A player of this base with an adapter of its pack, or none."""
+    def player(self, name: str, adapter: Adapter | None, temperature: float = 0.0) -> ModelPlayer:
+        """A player of this base with an adapter of its pack, or none; `temperature` 0 is that of the settings."""
         kind = Chooser if self.acting.act == "choose" else ModelPlayer
-        return kind(name, self.policy, self.chat, adapter, self.acting, self.sampler)
+        policy, sampler = self.policy, self.sampler
+        if temperature not in (0.0, policy.temperature):
+            policy = Policy(self.engine, policy.end, temperature)
+            sampler = Sampler(policy, self.chat.stop_ids, self.settings.top_p)
+        return kind(name, policy, self.chat, adapter, self.acting, sampler)
 
     def load(self, path: str, name: str = "") -> Adapter:
         """An adapter from a folder; the same folder is loaded once."""
         name = name or f"adapter({path})"
         return self.pack.adapters.get(name) or load_adapter(self.pack, Path(path), name)
 
-    def fixed(self, spec: Spec) -> ModelPlayer:
-        """The player that a checked `base` or `adapter(FOLDER)` names."""
-        return self.player(str(spec), self.load(str(spec.args[0])) if spec.args else None)
+    def fixed(self, spec: Spec, temperature: float = 0.0) -> ModelPlayer:
+        """The player that a checked `base` or `adapter(FOLDER)` names; for the temperature see `player`."""
+        return self.player(str(spec), self.load(str(spec.args[0])) if spec.args else None, temperature)
 
     def learner(self, config: TrainSettings) -> tuple[ModelPlayer, Adapter | None]:
         """The player that learns and the adapter it is held near to (None: the base).
