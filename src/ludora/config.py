@@ -24,11 +24,13 @@ from pydantic_core import ErrorDetails
 
 from ludora import seedfiles
 from ludora.errors import ConfigError, nearest
+from ludora.evolve.settings import EvolveConfig
 from ludora.fields import Settings, meets
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, SFTConfig
+from ludora.settings import ModelSettings, PPOConfig, SFTConfig
 
 __all__ = [
     "CONFIGS",
+    "EvolveConfig",
     "ModelSettings",
     "PPOConfig",
     "SFTConfig",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 C = TypeVar("C", bound=Settings)
+CONFIGS: dict[str, type[Settings]] = {config.KIND: config for config in (PPOConfig, SFTConfig, EvolveConfig)}
 MAX_BYTES = 1_000_000  # no config is larger; a bound keeps a wrong path from filling the memory
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 
@@ -59,7 +62,7 @@ def load_config(cls: type[C], source: str, overrides: Sequence[str] = ()) -> C:
     values, where, own = _source(source)
     kind = values.pop("kind", cls.KIND)
     if kind != cls.KIND:
-        raise ConfigError(f"{where} is a config of kind {kind!r}, not {cls.KIND!r}", f"run ludora train {kind}")
+        raise ConfigError(f"{where} is a config of kind {kind!r}, not {cls.KIND!r}", f"run ludora {_command(kind)}")
     _refuse_unknown(cls, values, where)  # before the overrides, so that the message names the right place
     given = parse_overrides(cls, overrides)
     values = _without_idle(cls, values | given, own | set(given))
@@ -79,6 +82,10 @@ def kind_of(source: str) -> str:
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise ConfigError(f"{where} has the unknown kind {kind!r}", nearest(str(kind), CONFIGS))
     return kind
+
+
+def _command(kind: str) -> str:
+    return kind if kind == EvolveConfig.KIND else f"train {kind}"
 
 
 def make(cls: type[C], values: Mapping[str, Any], where: str = "", typed: Collection[str] = ()) -> C:

@@ -357,6 +357,3 @@ class SFTConfig(TrainSettings):
             if self.task == "none" and getattr(self, key):
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} has no effect with task = none", "name a task")
         return self
-
-
-CONFIGS: dict[str, type[Settings]] = {config.KIND: config for config in (PPOConfig, SFTConfig)}

@@ -13,11 +13,14 @@ from typing import Any
 import typer
 
 from ludora.cli.main import app
-from ludora.config import _allowed, presets
+from ludora.config import CONFIGS, _allowed, presets
+from ludora.data.questions import STYLES
+from ludora.data.sources import SOURCES
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode
+from ludora.evolve.settings import EvolveConfig
 from ludora.fields import shown
 from ludora.players.build import PLAYERS
-from ludora.settings import CONFIGS, ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings
+from ludora.settings import ModelSettings, PPOConfig, RunSettings, SFTConfig, TrainSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 PART = re.compile(r"(<!-- made: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -41,7 +44,7 @@ def keys(part: Any, less: Any = None) -> str:
     for key, field in part.model_fields.items():
         if less and key in less.model_fields and _says(field) == _says(less.model_fields[key]):
             continue
-        default = shown(field.default) if field.default not in ("", (), {}) else "empty"
+        default = _shown(field.default) if field.default not in ("", (), {}) else "empty"
         pattern = any(getattr(m, "pattern", None) for m in field.metadata)
         allowed = "text" if pattern else _allowed(field.annotation, field.metadata)
         meaning = re.sub(r" \((act|baseline) = \w+\)", "", field.description or "")  # said again from NEEDS
@@ -51,6 +54,10 @@ def keys(part: Any, less: Any = None) -> str:
         fixed = f"fixed for `--resume`{only}" if fixing else None
         lines.append((f"`{key}`", allowed, default, "; ".join(filter(None, [*notes, fixed]))))
     return rows(("key", "may be", "default", "meaning"), *lines)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(shown, value)) if isinstance(value, tuple) else shown(value)
 
 
 def _says(field: Any) -> tuple[Any, ...]:
@@ -84,6 +91,16 @@ def catalogue() -> str:
 
 def list_players() -> str:
     return rows(("player", "what it is"), *((f"`{name}`", text) for name, text in PLAYERS.items()))
+
+
+def list_datasets() -> str:
+    lines = ((f"`{name}`", text, needs or "nothing") for name, (text, needs) in SOURCES.items())
+    return rows(("data set", "what it is", "needs"), *lines)
+
+
+def list_styles() -> str:
+    """What a model is told before the questions of each style."""
+    return rows(("style", "the instruction"), *((f"`{name}`", text or "none") for name, text in STYLES.items()))
 
 
 # ---- commands ------------------------------------------------------------------------------------------------------
@@ -141,9 +158,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "train keys": lambda: keys(TrainSettings, RunSettings),
     "ppo keys": lambda: keys(PPOConfig, TrainSettings),
     "sft keys": lambda: keys(SFTConfig, TrainSettings),
+    "evolve keys": lambda: keys(EvolveConfig, RunSettings),
     "presets": list_presets,
     "catalogue": catalogue,
     "players": list_players,
+    "datasets": list_datasets,
+    "styles": list_styles,
     "commands": command_pages,
 }
 

@@ -13,13 +13,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import make
 
 from ludora.cli.train import check_usable
-from ludora.config import load_config
+from ludora.config import CONFIGS, kind_of, load_config
+from ludora.data.sources import source_spec
 from ludora.envs.build import task_spec
 from ludora.errors import InputError
+from ludora.evolve.settings import EvolveConfig
 from ludora.players.build import player_spec
 from ludora.settings import PPOConfig, SFTConfig
 
-KEYS = ("model", "run", "train", "ppo", "sft")
+KEYS = ("model", "run", "train", "ppo", "sft", "evolve")
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in (*PAGES, ROOT / "README.md")}
@@ -55,6 +57,7 @@ def test_every_key_is_in_one_part() -> None:
     again = set(shared) & set(parts["sft"])
     assert again == {"schedule", "save_every", "evaluate_every", "evaluate_games"}
     assert sorted([*(set(shared) - again), *parts["sft"]]) == sorted(SFTConfig.model_fields)
+    assert sorted(parts["model"] + parts["run"] + parts["evolve"]) == sorted(EvolveConfig.model_fields)
 
 
 @pytest.mark.parametrize("text", [text for text, _ in table("tasks.md", "TASK", "what it is")])
@@ -67,6 +70,11 @@ def test_tasks_that_are_refused(text: str, why: str) -> None:
     with pytest.raises(InputError) as caught:
         task_spec(text)
     assert why in caught.value.message and caught.value.hint
+
+
+@pytest.mark.parametrize("text", [text for text, _ in table("datasets.md", "TASK", "what it is")])
+def test_data_sets(text: str) -> None:
+    assert source_spec(text) == source_spec(str(source_spec(text)))
 
 
 @pytest.mark.parametrize("text", [text for text, _ in table("players.md", "PLAYER", "what it is")])
@@ -92,7 +100,8 @@ def test_players_that_are_refused(text: str, why: str) -> None:
 def test_configs(text: str, tmp_path: Path) -> None:
     keys = "" if "opponent" not in text or "snapshots" not in text else "snapshot_every = 10\n"
     (tmp_path / "mine.toml").write_text(keys + text)
-    check_usable(load_config(PPOConfig, str(tmp_path / "mine.toml")))
+    source = str(tmp_path / "mine.toml")
+    check_usable(load_config(CONFIGS[kind_of(source)], source))
 
 
 def command_lines() -> list[str]:

@@ -25,6 +25,8 @@ import peft  # noqa: F401
 from rich.console import Console
 
 from ludora.evals import plots, report  # noqa: F401
+from ludora.evolve import search
+from ludora.evolve.settings import EvolveConfig
 from ludora.learn import ppo, sft
 from ludora.models.adapters import SlotOptimizer
 from ludora.models.engine import Engine
@@ -56,7 +58,7 @@ def main() -> None:
             config = dict(order["config"])
             if room := config.pop("cache_bytes", 0):  # less than what is learnt: some of it never has a place
                 Engine.__init__.__kwdefaults__["cache_bytes"] = room
-            kinds = {"ppo": PPOConfig, "sft": SFTConfig}
+            kinds = {"ppo": PPOConfig, "sft": SFTConfig, "evolve": EvolveConfig}
             train(Path(order["run"]), kinds[config.pop("kind", "ppo")](**config), order["step"])
             os._exit(0)
         if kind == "after":
@@ -109,11 +111,13 @@ def kill_in_a_save(child: int, checkpoints: Path, k: int) -> None:
             return
 
 
-def train(path: Path, config: PPOConfig | SFTConfig, step: int | None) -> None:
+def train(path: Path, config: PPOConfig | SFTConfig | EvolveConfig, step: int | None) -> None:
     """As `ludora train` does: start, or go on where there is a run."""
     run = Run.open(path) if path.exists() else Run.create(path.parent, path.name, config.to_json())
     with run, RunLog(run, console=Console(file=io.StringIO())) as log:
-        if isinstance(config, SFTConfig):
+        if isinstance(config, EvolveConfig):
+            search.evolve(config, run, log)
+        elif isinstance(config, SFTConfig):
             sft.train(config, run, log, step=step)
         else:
             ppo.train(config, run, log, step=step)

@@ -11,6 +11,8 @@ import pytest
 from tests.envs.shell.rig import ScriptedSandbox, use
 from tests.learn import toy
 
+from ludora.evolve.search import evolve
+from ludora.evolve.settings import EvolveConfig
 from ludora.learn import sft
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
@@ -57,8 +59,8 @@ SFT_WAYS: tuple[dict[str, Any], ...] = ({}, {"act": "say", "max_new_tokens": 2, 
 
 
 def documented(part: int) -> set[str]:
-    """The names in the first column of a table: 0 of PPO, 1 of SFT. OPPONENT and N stand for what differs."""
-    text = PAGE.read_text(encoding="utf-8").split("\n## Learning from examples\n")[part]
+    """The names in the first column of a table: 0 of PPO, 1 of SFT, 2 of evolution. OPPONENT and N stand for what differs."""
+    text = re.split("\n## (?:Learning from examples|Evolution)\n", PAGE.read_text(encoding="utf-8"))[part]
     rows = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     assert len(names) == len(set(names))
@@ -92,3 +94,33 @@ def test_the_page_names_exactly_the_metrics_of_learning_from_examples(tmp_path: 
             logged |= {name for row in run.rows("metrics.jsonl") for name in row}
     assert logged - documented(1) == set()
     assert documented(1) - logged == set()
+
+
+EVOLVE: dict[str, Any] = {
+    **{
+        "model": "tiny",
+        "dtype": "fp32",
+        "device": "cpu",
+        "threads": 1,
+        "generations": 1,
+        "population": 2,
+        "ranks": (2, 4),
+    },
+    **{"train_size": 4, "batch": 4, "epochs": 1, "finalists": 0, "test_size": 0, "rungs": ()},
+}
+EVOLVE_WAYS: tuple[dict[str, Any], ...] = (
+    {"fitness": "accuracy", "answer_tokens": 2, "eval_size": 2},
+    {"fitness": "game:kuhn_poker"},
+    {"fitness": "game:tic_tac_toe", "teacher": "first", "evaluate_games": 2},
+)
+
+
+def test_the_page_names_exactly_the_metrics_of_evolution(tmp_path: Path) -> None:
+    logged: set[str] = set()
+    for way in EVOLVE_WAYS:
+        config = EvolveConfig(**EVOLVE, **way)
+        with Run.create(tmp_path, "tiny", config.to_json()) as run, RunLog(run) as log:
+            evolve(config, run, log)
+            logged |= {name for row in run.rows("metrics.jsonl") for name in row}
+    assert logged - documented(2) == set()
+    assert documented(2) - logged == set()

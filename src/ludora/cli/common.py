@@ -53,7 +53,7 @@ def prints(command: Callable[..., Shown]) -> Callable[..., None]:
         if found.exit_code:
             raise typer.Exit(found.exit_code)
 
-    return _with_parameters(run, command, {"as_json": (option, False)})
+    return with_parameters(run, command, {"as_json": (option, False)})
 
 
 # The fields of ModelSettings that concern a model that plays, and what `--help` says about them. Kept here so that
@@ -98,15 +98,18 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         texts = [f"{name}={value}" for name, value in chosen.items() if value not in (None, False)]
         return command(**given, settings=make(ModelSettings, parse_overrides(ModelSettings, texts), typed=chosen))
 
-    return _with_parameters(run, command, options)
+    return with_parameters(run, command, options)
 
 
-def _with_parameters(
+def with_parameters(
     run: Callable[..., Any], command: Callable[..., Any], added: Mapping[str, tuple[Any, Any]]
 ) -> Callable[..., Any]:
-    """Tell typer, which reads signatures, that `run` takes what `command` takes (but `settings`), and `added`."""
+    """Tell typer, which reads signatures, that `run` takes what `command` takes, and `added`.
+
+    A parameter of `command` annotated `Any` is made by what wraps it, so it is no option.
+    """
     signature = inspect.signature(command, eval_str=True)
-    kept = [p.replace(kind=p.KEYWORD_ONLY) for name, p in signature.parameters.items() if name != "settings"]
+    kept = [p.replace(kind=p.KEYWORD_ONLY) for p in signature.parameters.values() if p.annotation is not Any]
     kept += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in added.items()

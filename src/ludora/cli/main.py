@@ -17,6 +17,7 @@ from ludora.cli import (
     demo,
     doctor,
     evaluate,
+    evolve,
     merge,
     play,
     push,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(train.app, name="train")
+app.command("evolve")(evolve.evolve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("play")(play.play)
 app.command("report")(report.report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ludora.fields import Settings
     from ludora.runs.log import RunLog
     from ludora.runs.store import Run
-    from ludora.settings import PPOConfig, RunSettings, SFTConfig, TrainSettings
+    from ludora.settings import PPOConfig, RunSettings, SFTConfig
 
-C = TypeVar("C", bound="TrainSettings")
+C = TypeVar("C", bound="RunSettings")
 LATEST = "latest"
 Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]
 Resume = Annotated[
@@ -62,13 +62,15 @@ def sft(config: Config = None, overrides: Overrides = None, resume: Resume = Non
 def check_usable(settings: Settings) -> str:
     """The games of a config, in their canonical form, once all is known to be there that it names.
 
-    Of sft, the task may be that of the data (empty) or `none`.
+    Of sft, the task may be that of the data (empty) or `none`. Of evolution, it is a game or a data set.
 
     Raises:
-        InputError: there is no such task, opponent or file of examples, or none is named.
+        InputError: there is no such task, player, data set or file of examples, or none is named.
     """
     from ludora.data.lines import check_file
+    from ludora.data.sources import source_spec
     from ludora.envs.build import task_spec
+    from ludora.evolve.settings import EvolveConfig
     from ludora.fields import listed
     from ludora.learn.curriculum import stages
     from ludora.players.build import check_opponents, player_spec
@@ -93,6 +95,12 @@ def check_usable(settings: Settings) -> str:
         for file in (*listed(settings.data), *filter(None, listed(settings.eval_data))):
             check_file(Path(file))
         return task
+    if isinstance(settings, EvolveConfig):
+        if not settings.game:
+            return str(source_spec(settings.data))
+        for player in (settings.teacher, settings.opponent):
+            player_spec(player)
+        return str(task_spec(settings.game))
     return ""
 
 
@@ -177,11 +185,13 @@ def started(
 
 def _written_out(settings: C) -> C:
     """The settings with their `lora` recipe, which hangs on the model's size, as plain values."""
-    if settings.lora == "none":
+    from ludora.settings import TrainSettings
+
+    if not isinstance(settings, TrainSettings) or settings.lora == "none":
         return settings
     from ludora.models.recipes import resolve  # loads torch
 
-    return resolve(settings, say)
+    return cast(C, resolve(settings, say))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from ludora.models.engine import Engine
 from ludora.models.policy import Policy, Query, Text
-from ludora.models.rows import Row
+from ludora.models.rows import Row, Tokens
 from ludora.rng import generator
 
 
@@ -46,6 +46,28 @@ def digest(items: Sequence[Item]) -> str:
             plain = (item.row.tokens, item.row.prefix, item.row.tree, item.reads, item.targets)
         hashed.update(json.dumps(plain).encode())
     return hashed.hexdigest()
+
+
+def single(prompt: Tokens, prefix: int, answer: Tokens, end: int) -> Text:
+    """One answer to one prompt, whose first `prefix` tokens are shared: a row with a loss on the answer alone."""
+    return several([(prompt, answer)], prefix, end)
+
+
+def several(rounds: Sequence[tuple[Tokens, Tokens]], prefix: int, end: int) -> Text:
+    """Rounds of (what is heard, what is answered) in one row. The last token that is heard says the first of the
+    answer, and the answer's last token says the end; the end itself is never read.
+    """
+    tokens: list[int] = []
+    reads: list[int] = []
+    targets: list[int] = []
+    for heard, answer in rounds:
+        tokens += heard
+        for target in (*answer, end):
+            reads.append(len(tokens) - 1)
+            targets.append(target)
+            tokens.append(target)
+        tokens.pop()
+    return Text(Row(tuple(tokens), prefix), tuple(reads), tuple(targets))
 
 
 class Order:

@@ -44,16 +44,22 @@ def page(story: Story) -> str:
         *(_part(part) for part in parts(story)),
         _games(story),
         _curves(story),
-        _config(story),
-        _events(story),
-        _again(story),
+        settings_section(story),
+        events_section(story),
+        again_section(story),
         f"<footer>Written by ludora {escape(__version__)} from the files of {escape(str(story.path))}.</footer>",
     ]
+    return assemble(story.title, sections)
+
+
+def assemble(title: str, sections: Iterable[str]) -> str:
+    """A page of sections, empty ones left out."""
     template = files("ludora.evals").joinpath("report_page.html").read_text(encoding="utf-8")
-    return Template(template).substitute(title=escape(story.title), body="\n".join(filter(None, sections)))
+    return Template(template).substitute(title=escape(title), body="\n".join(filter(None, sections)))
 
 
-def _section(name: str, *parts: str) -> str:
+def section(name: str, *parts: str) -> str:
+    """A part of the page under a heading; the parts are HTML."""
     return f"<section><h2>{escape(name)}</h2>{''.join(parts)}</section>"
 
 
@@ -73,7 +79,7 @@ def _header(story: Story) -> str:
 def _headline(story: Story) -> str:
     head = story.headline
     if head is None:
-        return _section("In short", _missing(story, "evaluation.json", "Evaluate the adapter to see what it learnt."))
+        return section("In short", _missing(story, "evaluation.json", "Evaluate the adapter to see what it learnt."))
     before, after = story.contenders
     cards = [
         _card("Before", before.player if before else "", head.before, ""),
@@ -112,12 +118,12 @@ def _learning(story: Story) -> str:
             Series("share of the update's games won", story.series("win_rate"), "faint"),
             Series("evaluation games won", story.series("evaluation_win_rate"), dots=True),
         ]
-        caption = _key("accent", "evaluation games won") + _key("faint", "training games won")
+        caption = legend("accent", "evaluation games won") + legend("faint", "training games won")
         return _learning_curve(story, lines, [], caption, "share, in the stage of the time")
     if story.by_nash_conv:
         lines = [Series("NashConv", story.series("nash_conv"), dots=True)]
         marks = _references(("before", before.nash_conv if before else None), ("unbeatable", 0.0))
-        caption = _key("accent", "NashConv, exact")
+        caption = legend("accent", "NashConv, exact")
     else:
         exact = story.series("expected_value")
         lines = [
@@ -129,7 +135,7 @@ def _learning(story: Story) -> str:
             ("best possible", best.expected_value if best else None),
         )
         name = "expected value, exact" if exact else "mean return of the evaluation games"
-        caption = _key("accent", name) + _key("faint", "mean return of the training games")
+        caption = legend("accent", name) + legend("faint", "mean return of the training games")
     return _learning_curve(story, lines, marks, caption, f"{unit}, after each update")
 
 
@@ -139,7 +145,7 @@ def _imitation(story: Story) -> str:
         Series("loss of the steps' examples", story.series("loss"), "faint"),
         Series("held out", story.series("eval_loss"), dots=True),
     ]
-    caption = _key("accent", "held-out examples") + _key("faint", "examples of the steps")
+    caption = legend("accent", "held-out examples") + legend("faint", "examples of the steps")
     return _learning_curve(story, lines, [], caption, "loss in nats per choice or token")
 
 
@@ -154,9 +160,9 @@ def _learning_curve(
     x_label = story.unit
     wide = chart("learning curve", lines, references=marks, x_label=x_label, size=WIDE)
     if not wide:
-        return _section("Learning", _missing(story, "metrics.jsonl", "It is written while the run trains."))
+        return section("Learning", _missing(story, "metrics.jsonl", "It is written while the run trains."))
     narrow = chart("learning curve", lines, references=marks, x_label=x_label, size=NARROW)
-    return _section(
+    return section(
         "Learning",
         f'<figure class="card"><figcaption>{caption}<small>{escape(small)}</small></figcaption>'
         f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div></figure>',
@@ -167,7 +173,7 @@ def _references(*marks: tuple[str, float | None]) -> list[Reference]:
     return [Reference(label, y) for label, y in marks if y is not None]
 
 
-def _key(style: str, label: str) -> str:
+def legend(style: str, label: str) -> str:
     """One entry of a legend; it is not broken between its line and its name."""
     return f'<span class="legend"><i class="key {style}"></i>{escape(label)}</span> '
 
@@ -182,7 +188,7 @@ def _table(story: Story) -> str:
         for kind, name in GROUPS.items()
         if (lines := group_measures(evaluation, kind))
     ]
-    return _section(
+    return section(
         "Before and after",
         f'<p class="hint">{escape(title(evaluation))}. {note}</p>',
         _results(evaluation, measures(evaluation)),
@@ -204,7 +210,7 @@ def _results(evaluation: Evaluation, lines: Sequence[Measure]) -> str:
     body = []
     for line in lines:
         kind = "main" if line.main else "part" if line.label.startswith(" ") else ""
-        cells = "".join(f"<td{k}>{_cell(cell)}</td>" for k, cell in zip(kinds, line.cells, strict=True))
+        cells = "".join(f"<td{k}>{with_ends(cell)}</td>" for k, cell in zip(kinds, line.cells, strict=True))
         body.append(f'<tr class="{kind}"><th scope="row">{escape(line.label.strip())}</th>{cells}</tr>')
     return (
         f'<div class="scroll card"><table class="results"><thead><tr><th></th>{head}</tr></thead>'
@@ -217,11 +223,11 @@ def _part(part: Part) -> str:
     body = []
     for first, *rest in part.rows:
         kind = "part" if first.startswith(" ") else ""
-        cells = "".join(f"<td>{_cell(cell)}</td>" for cell in rest)
+        cells = "".join(f"<td>{with_ends(cell)}</td>" for cell in rest)
         body.append(f'<tr class="{kind}"><th scope="row">{escape(first.strip())}</th>{cells}</tr>')
     table = f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
     hint = f'<p class="hint">{escape(part.hint)}</p>' if part.hint else ""
-    return _section(part.title, hint, f'<div class="scroll card">{table}</div>')
+    return section(part.title, hint, f'<div class="scroll card">{table}</div>')
 
 
 def _by_task(story: Story) -> str:
@@ -233,7 +239,7 @@ def _by_task(story: Story) -> str:
     return _part(Part("Task by task", hint, tuple(head), tuple(map(tuple, rows))))
 
 
-def _cell(text: str) -> str:
+def with_ends(text: str) -> str:
     """A figure, with its interval on a line of its own."""
     figure, bracket, ends = minus(escape(text)).partition(" (")
     return f'{figure}<span class="ends">{ends.rstrip(")")}</span>' if bracket else figure
@@ -243,12 +249,12 @@ def _games(story: Story) -> str:
     if story.plays_nothing:
         return ""
     if not story.replays:
-        return _section("Games, move by move", _missing(story, "replays.json", "The demo records three games."))
+        return section("Games, move by move", _missing(story, "replays.json", "The demo records three games."))
     first = story.replays[0]
     shown = strip(first.pictured) if first.pictured else ""
     how = " The arrow keys, or those beside the board, go from move to move." if shown else ""
-    keys = _key("accent", first.player) + (_key("plain", first.baseline) if first.baseline else "")
-    return _section(
+    keys = legend("accent", first.player) + (legend("plain", first.baseline) if first.baseline else "")
+    return section(
         "Games, move by move",
         shown,
         f'<p class="hint">What the player saw, and the probability of every legal action.{how} {keys}</p>',
@@ -320,27 +326,28 @@ def _curves(story: Story) -> str:
     if not story.metrics:
         return ""  # the learning section has said so
     main = [
-        _curve(name, hint, [(k, story.series(k)) for k in keys], bounds, story.unit)
+        curve(name, hint, [(k, story.series(k)) for k in keys], bounds, story.unit)
         for keys, name, hint, bounds in CURVES
         if not (keys == ("nash_conv",) and story.by_nash_conv)  # the learning section has it, larger
     ]
     keys = sorted({k for line in story.metrics for k in line if k.startswith(PER_GAME)})
     main += [
-        _curve(WORDS[k.partition("/")[0]], k.partition("/")[2], [(k, story.series(k))], None, story.unit) for k in keys
+        curve(WORDS[k.partition("/")[0]], k.partition("/")[2], [(k, story.series(k))], None, story.unit) for k in keys
     ]
     known = set(keys) | {"step", "time", "return", "expected_value", "evaluation_return", "loss", "eval_loss"}
     known |= {k for names, *_ in CURVES for k in names}
     others = sorted({k for line in story.metrics for k in line} - known)
-    more = [_curve(k, "", [(k, story.series(k))], None, story.unit) for k in others]
-    folded = f"<details><summary>All other metrics</summary>{_grid(more)}</details>" if any(more) else ""
-    return _section("How the training went", _grid(main), folded)
+    more = [curve(k, "", [(k, story.series(k))], None, story.unit) for k in others]
+    folded = f"<details><summary>All other metrics</summary>{grid(more)}</details>" if any(more) else ""
+    return section("How the training went", grid(main), folded)
 
 
-def _grid(figures: Iterable[str]) -> str:
-    return f'<div class="charts">{"".join(figures)}</div>'
+def grid(figures: Iterable[str], kind: str = "") -> str:
+    """Figures side by side, as many as the screen is wide; `large` ones are fewer."""
+    return f'<div class="charts {kind}">{"".join(figures)}</div>'
 
 
-def _curve(
+def curve(
     name: str,
     hint: str,
     lines: Sequence[tuple[str, list[Point]]],
@@ -354,36 +361,39 @@ def _curve(
     if not drawn:
         return ""
     words = hint.split(", ") if len(series) > 1 else [hint]
-    marked = [_key(s.style, w) if len(series) > 1 else escape(w) for s, w in zip(series, words, strict=True)]
+    marked = [legend(s.style, w) if len(series) > 1 else escape(w) for s, w in zip(series, words, strict=True)]
     caption = f"{escape(name)}<small>{''.join(marked)}&nbsp;</small>"  # one line high even where there is no hint
     return f'<figure class="card"><figcaption>{caption}</figcaption>{drawn}</figure>'
 
 
-def _config(story: Story) -> str:
+def settings_section(story: Story) -> str:
+    """Every value of the config."""
     if not story.config:
-        return _section("Settings", _missing(story, "config.json", "Without it the run cannot be repeated."))
+        return section("Settings", _missing(story, "config.json", "Without it the run cannot be repeated."))
     rows = _pairs(flat(story.config))
-    return _section("Settings", f'<div class="scroll card"><table class="plain">{rows}</table></div>')
+    return section("Settings", f'<div class="scroll card"><table class="plain">{rows}</table></div>')
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join(f"<tr><th scope='row'>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in pairs)
 
 
-def _events(story: Story) -> str:
+def events_section(story: Story) -> str:
+    """Every event, folded."""
     if not story.events:
-        return _section("What happened", _missing(story, "events.jsonl", "It holds stages, saves and stops."))
+        return section("What happened", _missing(story, "events.jsonl", "It holds stages, saves and stops."))
     rows = [
         (str(e.get("event", e.get("kind", e.get("name", number)))), ", ".join(f"{k} {v}" for k, v in flat(e)))
         for number, e in enumerate(story.events, 1)
     ]
-    return _section(
+    return section(
         "What happened",
         f"<details><summary>{len(rows)} events</summary><div class='scroll card'>"
         f"<table class='plain'>{_pairs(rows)}</table></div></details>",
     )
 
 
-def _again(story: Story) -> str:
+def again_section(story: Story) -> str:
+    """The commands that do it again."""
     lines = "\n".join(story.commands)
-    return _section("Do it again", f'<pre class="card">{escape(lines)}</pre>') if lines else ""
+    return section("Do it again", f'<pre class="card">{escape(lines)}</pre>') if lines else ""

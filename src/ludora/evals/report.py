@@ -32,6 +32,12 @@ def write_report(run_path: Path) -> Path:
         InputError: the path is not a run folder.
     """
     story = read_story(run_path)
+    if story.kind == "evolve":
+        from ludora.evals import lineage_page  # which uses the tables of this file
+
+        told = lineage_page.tell(story)
+        _write(run_path / "report.md", lineage_page.markdown(told))
+        return _write(run_path / "report.html", lineage_page.page(told))
     _write(run_path / "report.md", markdown(story))
     return _write(run_path / "report.html", page(story))
 
@@ -44,12 +50,12 @@ def _write(path: Path, text: str) -> Path:
 
 def markdown(story: Story) -> str:
     """The same story as plain Markdown."""
-    parts = [f"# {_inline(story.title)}", _inline(story.summary)]
+    parts = [f"# {inline(story.title)}", inline(story.summary)]
     parts += _evaluation(story) + _campaign(story) + _curve(story) + _games(story)
-    parts += ["## Settings", _table(("setting", "value"), flat(story.config))] if story.config else []
-    parts += ["## Do it again", _fenced("\n".join(story.commands))] if story.commands else []
+    parts += ["## Settings", table(("setting", "value"), flat(story.config))] if story.config else []
+    parts += ["## Do it again", fenced("\n".join(story.commands))] if story.commands else []
     if story.problems:
-        parts += ["## Missing", "\n".join(f"- `{name}` {_inline(why)}" for name, why in story.problems.items())]
+        parts += ["## Missing", "\n".join(f"- `{name}` {inline(why)}" for name, why in story.problems.items())]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -59,19 +65,19 @@ def _evaluation(story: Story) -> list[str]:
     e = story.evaluation
     head = ("", *(heading(row.player) for row in e.side_by_side))
     rows = [(line.label.strip(), *line.cells) for line in measures(e)]
-    parts = ["## Before and after", f"{_inline(title(e))}.", _table(head, rows), *map(_inline, verdicts(e))]
+    parts = ["## Before and after", f"{inline(title(e))}.", table(head, rows), *map(inline, verdicts(e))]
     for kind, name in GROUPS.items():
         if lines := group_measures(e, kind):
-            parts += [f"### {name}", _table(head, [(line.label, *line.cells) for line in lines])]
+            parts += [f"### {name}", table(head, [(line.label, *line.cells) for line in lines])]
     all_head, all_rows = by_task(e)
     if all_rows:
-        parts += ["## Task by task", f"{judged_by(e).capitalize()}.", _table(all_head, all_rows)]
+        parts += ["## Task by task", f"{judged_by(e).capitalize()}.", table(all_head, all_rows)]
     return parts
 
 
 def _campaign(story: Story) -> list[str]:
     return [
-        text for part in campaign.parts(story) for text in (f"## {part.title}", part.hint, _table(part.head, part.rows))
+        text for part in campaign.parts(story) for text in (f"## {part.title}", part.hint, table(part.head, part.rows))
     ]
 
 
@@ -85,27 +91,28 @@ def _curve(story: Story) -> list[str]:
     stride = -(-len(steps) // CURVE_LINES)
     shown = [s for i, s in enumerate(steps) if (len(steps) - 1 - i) % stride == 0]
     rows = [(f"{s:g}", *(f"{columns[k][s]:.3f}" if s in columns[k] else NONE for k in keys)) for s in shown]
-    return ["## Learning", _table((story.unit, *keys), rows)]
+    return ["## Learning", table((story.unit, *keys), rows)]
 
 
 def _games(story: Story) -> list[str]:
-    return ["## Games, move by move", *(_fenced(as_text(game)) for game in story.replays)] if story.replays else []
+    return ["## Games, move by move", *(fenced(as_text(game)) for game in story.replays)] if story.replays else []
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = [[_inline(cell) for cell in line] for line in (head, *rows)]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its first column on the left, the others on the right."""
+    cells = [[inline(cell) for cell in line] for line in (head, *rows)]
     cells.insert(1, ["---"] + ["---:"] * (len(head) - 1))
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Text on one line that Markdown takes for text: no cell ends early, no tag opens."""
     for sign in ("\\", "|", "<", "*", "_", "`", "["):
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
     """A code block whose fence is longer than any run of backticks inside."""
     fence = "```"
     while fence in text:

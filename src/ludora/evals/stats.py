@@ -138,3 +138,42 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n = only_first + only_second
     tail = sum(math.comb(n, i) for i in range(min(only_first, only_second) + 1))
     return min(1.0, float(2 * tail / 2**n))
+
+
+def bootstrap(values: Sequence[float], *, seed: int = 0, samples: int = 10_000, confidence: float = 0.95) -> Interval:
+    """Mean and its percentile bootstrap interval (Efron 1979): values are drawn anew, with replacement, from `seed`.
+
+    For pairs, give the differences. One value has a mean and no interval.
+
+    Raises:
+        ValueError: there is no value at all.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("the mean of nothing is undefined")
+    data = np.asarray(values, dtype=np.float64)
+    if n == 1:
+        return Interval(float(data[0]), None, None)
+    draw = np.random.default_rng(seed)
+    rows = max(1, 4_000_000 // n)  # bounds memory at 32 MB
+    means = np.concatenate(
+        [data[draw.integers(0, n, (min(rows, samples - done), n))].mean(1) for done in range(0, samples, rows)]
+    )
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(math.fsum(values) / n, float(low), float(high))
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation (1904): Pearson's of the ranks, ties sharing their mean rank.
+
+    None for fewer than three pairs, or where one side is all the same.
+    """
+    if len(first) != len(second):
+        raise ValueError("ranks are compared in pairs")
+    if len(first) < 3 or min(len(set(first)), len(set(second))) < 2:
+        return None
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]

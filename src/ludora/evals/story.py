@@ -204,10 +204,16 @@ class Story:
     @property
     def commands(self) -> list[str]:
         """Commands that train, evaluate and play this again."""
-        found = [f"ludora train {self.kind} {shlex.quote(str(self.path / 'config.json'))}"] if self.config else []
+        command = "evolve" if self.kind == "evolve" else f"train {self.kind}"
+        found = [f"ludora {command} {shlex.quote(str(self.path / 'config.json'))}"] if self.config else []
         if not (self.path / "adapter").is_dir():
             return found
         adapter = shlex.quote(f"adapter({self.path / 'adapter'})")
+        if self.kind == "evolve" and not str(self.config.get("fitness")).startswith("game:"):
+            data, size = shlex.quote(str(self.config.get("data"))), self.config.get("test_size") or 200
+            seed = self.config.get("seed", 0)
+            found.append(f"ludora evaluate {adapter} {data} --compare base --games {size} --seed {seed}")
+            return found
         if self.evaluation:
             e, after = self.evaluation, self.contenders[1]
             exact = " --exact" if after and after.expected_value is not None else ""
@@ -239,7 +245,7 @@ def read_story(path: Path) -> Story:
     if (path / "stages.json").exists():
         story.stages = _part(story, "stages.json", lambda text: from_json(json.loads(text))) or []
     story.adapter = _adapter(path / "adapter")
-    for name in ("evaluation.json", "replays.json") if story.plays_nothing else ():
+    for name in ("evaluation.json", "replays.json") if story.plays_nothing or story.kind == "evolve" else ():
         story.problems.pop(name, None)
     return story
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ludora.data.batches import Choice, Item, width
+from ludora.data.batches import Choice, Item, several, single, width
 from ludora.data.examples import Record, read_examples
 from ludora.data.lines import SHOWN, BadLine, complaint
 from ludora.data.trajectories import ExpertTurn
@@ -24,7 +24,6 @@ from ludora.errors import InputError
 from ludora.fields import listed
 from ludora.models.chat import Tokens, parse_action
 from ludora.models.policy import Text
-from ludora.models.rows import Row
 from ludora.players.model import STEM, ModelPlayer, ask, labels_of, news
 from ludora.rng import generator
 from ludora.settings import SFTConfig
@@ -166,7 +165,7 @@ class _Teacher:
         prefix = len(self.chat.prefix(turn.messages))
         stem = self.player.stem(turn)
         prompt = self.chat.opening(ask(turn.messages, turn.legal, self.config.labels, self.config.reasoning), stem)
-        return Lesson(_single(prompt, prefix, self._answer(expert), self.end), turn, index)
+        return Lesson(single(prompt, prefix, self._answer(expert), self.end), turn, index)
 
     def _answer(self, expert: ExpertTurn) -> Tokens:
         """The tokens of an expert's answer, without the one that ends it, as the continuation of the turn's stem."""
@@ -193,7 +192,7 @@ class _Teacher:
             else:
                 heard = self.chat.opening(messages, stem)
             rounds.append((heard, self._answer(expert)))
-        return _several(rounds, len(self.chat.prefix(record.turns[0].messages)), self.end)
+        return several(rounds, len(self.chat.prefix(record.turns[0].messages)), self.end)
 
     # ---- conversations ---------------------------------------------------------------------------------------------
 
@@ -213,29 +212,8 @@ class _Teacher:
             tokens = self.chat.following(heard) if start else self.chat.opening(heard)
             rounds.append((tokens, self.chat.answer(messages[i].content)))
             start = i + 1
-        return [_several(rounds, prefix, self.end)]
+        return [several(rounds, prefix, self.end)]
 
     def _last_answer(self, messages: tuple[Message, ...]) -> Text:
         prompt, answer = messages[:-1], self.chat.answer(messages[-1].content)
-        return _single(self.chat.opening(prompt), len(self.chat.prefix(prompt)), answer, self.end)
-
-
-def _single(prompt: Tokens, prefix: int, answer: Tokens, end: int) -> Text:
-    return _several([(prompt, answer)], prefix, end)
-
-
-def _several(rounds: Sequence[tuple[Tokens, Tokens]], prefix: int, end: int) -> Text:
-    """Rounds of (what is heard, what is answered) in one row. The last token that is heard says the first of the
-    answer, and the answer's last token says the end; the end itself is never read.
-    """
-    tokens: list[int] = []
-    reads: list[int] = []
-    targets: list[int] = []
-    for heard, answer in rounds:
-        tokens += heard
-        for target in (*answer, end):
-            reads.append(len(tokens) - 1)
-            targets.append(target)
-            tokens.append(target)
-        tokens.pop()
-    return Text(Row(tuple(tokens), prefix), tuple(reads), tuple(targets))
+        return single(self.chat.opening(prompt), len(self.chat.prefix(prompt)), answer, self.end)

@@ -24,13 +24,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ludora.errors import InputError
-from ludora.models.families import LoraSettings, features, is_linear, resolve_targets
+from ludora.models.families import LoraSettings, features, first_layer, is_linear, resolve_targets
 from ludora.models.load import Base
 from ludora.rng import stream
 
 Segment = tuple["Adapter | None", int]  # (adapter or none, number of consecutive batch rows)
-
-
 _serials = itertools.count()
 
 
@@ -274,6 +272,12 @@ class AdapterPack:
         self.adapters[name] = adapter
         self.changes += 1
         return adapter
+
+    def size(self, settings: LoraSettings) -> tuple[int, int]:
+        """Parameters that an adapter with these settings would have, and its lowest layer."""
+        ranks, wrapped = self.targets(settings), self._wrapped
+        layers = {n: wrapped[n].base if n in wrapped else self.base.model.get_submodule(n) for n in ranks}
+        return sum(rank * sum(features(layers[name])) for name, rank in ranks.items()), first_layer(ranks)
 
     def targets(self, settings: LoraSettings) -> dict[str, int]:
         """Full name of every module that an adapter of these settings has, and its rank; nothing is built.

@@ -74,11 +74,12 @@ class Layout:
     """How the tokens of the running batch see each other. Every attention layer reads it.
 
     Either `blocks` of one flat sequence, or `history`: a growing cache for each of the first rows (what follows them is
-    filling).
+    filling), or `grid`: one cache for all rows of the batch.
     """
 
     blocks: list[Block] = field(default_factory=list)
     history: list[History] | None = None
+    grid: Grid | None = None
     _bias: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     def row_bias(self, row: int, past: History, window: int | None, seen: int, device: torch.device) -> Tensor:
@@ -134,6 +135,59 @@ class History:
 
 def _rounded(count: int, step: int) -> int:
     return -(-count // step) * step
+
+
+class Grid:
+    """Keys and values of many conversations side by side, all layers, for answers that are written in step.
+
+    One product per layer serves all rows, where a `History` each needs one per row. Row b holds `lengths[b]` tokens
+    from the left; what stands right of them is never seen. Columns come in steps, so that few shapes serve an answer.
+
+    Args:
+        rows: how many conversations.
+        device: where they are kept.
+    """
+
+    def __init__(self, rows: int, device: torch.device) -> None:
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
+        self.part = slice(0, rows)  # the rows that are being added to
+        self._stores: dict[int, list[Tensor]] = {}
+        self._columns = 0
+        self._bias: dict[int | None, Tensor] = {}
+
+    def begin(self, part: slice, fresh: int) -> Tensor:
+        """`fresh` tokens come to each row of a part: their positions [part, fresh]."""
+        self.part, self._bias = part, {}
+        wanted = _rounded(int(self.lengths[part].max()) + fresh, STEP)
+        if wanted > self._columns:
+            self._columns = wanted
+            for stores in self._stores.values():
+                stores[:] = [nn.functional.pad(t, (0, 0, 0, wanted - t.shape[2])) for t in stores]
+        return self.lengths[part, None] + torch.arange(fresh, device=self.lengths.device)
+
+    def put(self, layer: int, k: Tensor, v: Tensor, at: Tensor) -> KeysValues:
+        """Write a layer's fresh keys and values [part, heads, fresh, D] at columns `at` [part, fresh]; return all."""
+        if layer not in self._stores:
+            shape = (len(self.lengths), k.shape[1], self._columns, k.shape[3])
+            self._stores[layer] = [k.new_zeros(shape), v.new_zeros(shape)]
+        place = at[:, None, :, None].expand(k.shape)
+        views = [store[self.part] for store in self._stores[layer]]
+        for view, new in zip(views, (k, v), strict=True):
+            view.scatter_(2, place, new)
+        return views[0], views[1]
+
+    def bias(self, at: Tensor, window: int | None) -> Tensor:
+        """Additive mask [part, 1, 1, fresh, columns]; computed once per window size."""
+        if window not in self._bias:
+            distance = at[:, :, None] - torch.arange(self._columns, device=at.device)
+            self._bias[window] = _additive(distance >= 0, distance, window)
+        return self._bias[window]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the rows alone."""
+        self.lengths = self.lengths[rows]
+        for stores in self._stores.values():
+            stores[:] = [t[rows] for t in stores]
 
 
 _layout: ContextVar[Layout] = ContextVar("ludora_layout")
@@ -245,6 +299,11 @@ def attend(
     layer = cast(int, module.layer_idx)
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     window, softcap = options.get("sliding_window"), options.get("softcap")
+    if layout.grid is not None:
+        at = layout.grid.lengths[layout.grid.part, None] + torch.arange(query.shape[2], device=query.device)
+        keys, values = layout.grid.put(layer, key, value, at)
+        out = product(query, keys, values, layout.grid.bias(at, window), scale, softcap)
+        return out.transpose(1, 2).contiguous(), None
     if layout.history is not None:
         out = _ragged(layout, layer, (query, key, value), scale, window, softcap)
         return out.transpose(1, 2).contiguous(), None

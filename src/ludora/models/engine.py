@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from ludora.errors import InputError
 from ludora.models import attention
 from ludora.models.adapters import Adapter, AdapterPack, Segment
-from ludora.models.attention import History, Layout
+from ludora.models.attention import Grid, History, Layout
 from ludora.models.cache import ByteLRU
 from ludora.models.families import decoder_layers, features, first_layer, is_linear
 from ludora.models.kernels import speed_up
@@ -365,6 +365,22 @@ class Engine:
         for history in past:
             history.length, history.fresh = history.length + history.fresh, 0
         return states
+
+    @torch.no_grad()
+    def advance(self, grid: Grid, part: slice, ids: Tensor, owners: Sequence[Segment]) -> Tensor:
+        """Append tokens `ids` [rows, T] to some rows of a grid. `grid.lengths` is the caller's to move on, since what
+        fills up short rows does not count.
+
+        Returns:
+            final hidden states [rows, T, H].
+
+        Raises:
+            InputError: a conversation grows longer than the model's context.
+        """
+        positions = grid.begin(part, ids.shape[1])
+        self._check_length(positions)
+        with self.pack.rows(*owners):
+            return self._run(ids.to(self.base.device), positions, Layout(grid=grid), 0, len(self._layers), None)
 
 
 def _weights(layer: nn.Module) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -77,6 +78,34 @@ def measure_dtypes(device: torch.device) -> tuple[torch.dtype, str]:
     if ratio > 1.1:
         return torch.bfloat16, f"bf16: multiplies {ratio:.1f}x faster than fp32 here"
     return torch.float32, f"fp32: bf16 multiplies {1 / ratio:.1f}x slower here"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device: of a GPU its own, else of the machine, or of the container if less."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if meminfo.is_file():  # counts what caches would give back
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = [int(lines["MemAvailable"].split()[0]) * 1024]
+    if (group / "memory.max").is_file() and (most := (group / "memory.max").read_text().strip()).isdigit():
+        free.append(int(most) - int((group / "memory.current").read_text()))
+    return max(0, min(free))
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes ever held: on a GPU since the last `torch.cuda.reset_peak_memory_stats`, else by this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this error says that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def set_threads(threads: str | int = "auto") -> tuple[int, str]:

@@ -23,6 +23,7 @@ from ludora.models.trie import Tokens, plan_choices
 
 T = TypeVar("T")
 PIECE = 1 << 25  # logits computed at a time: 128 MiB
+SMALL_PIECE = 1 << 23  # the same where they are sent backwards at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,25 @@ class Policy:
         hidden = self.engine.encode([t.row for t in texts], [t.reads for t in texts], adapters)
         targets = self._long([target for t in texts for target in t.targets])
         return torch.cat(list(self._in_pieces(self._loss, hidden, targets)))
+
+    def learn_texts(self, texts: Sequence[Text], adapters: Sequence[Adapter | None], weights: Tensor) -> Tensor:
+        """`token_losses`, which are also sent backwards at once, each with its weight; returned without a gradient.
+
+        The gradient of a piece's logits is taken before the next piece is made: none is computed twice, and a piece is
+        small enough to stay in the cache of a CPU.
+        """
+        hidden = self.engine.encode([t.row for t in texts], [t.reads for t in texts], adapters)
+        targets = self._long([target for t in texts for target in t.targets])
+        step = max(BLOCK, SMALL_PIECE // self._head.weight.shape[0])
+        losses, grads = [], []
+        for start in range(0, len(targets), step):
+            piece = hidden.detach()[start : start + step].requires_grad_()
+            loss = self._loss(piece, targets[start : start + step])
+            loss.backward(weights[start : start + step])  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            grads.append(cast(Tensor, piece.grad))
+        hidden.backward(torch.cat(grads))  # type: ignore[no-untyped-call]
+        return torch.cat(losses)
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(self.logits(hidden), targets, reduction="none")

@@ -12,24 +12,24 @@ from ludora.rng import stream, uniform
 from ludora.types import Move, Spec, Turn
 
 
-def read_options(spec: Spec, known: Mapping[str, type]) -> dict[str, Any]:
-    """The key=value options of a PLAYER, checked against their types; an int may stand for a float.
+def read_options(spec: Spec, known: Mapping[str, type], what: str = "player") -> dict[str, Any]:
+    """The key=value options of a PLAYER (or `what` else), checked against their types; an int may stand for a float.
 
     Raises:
         InputError: a plain value, an unknown key, or a value of the wrong type.
     """
     if spec.args:
         hint = f"write {spec.name}({', '.join(f'{key}=...' for key in known)})" if known else f"write {spec.name} alone"
-        raise InputError(f"player {spec.name} takes no plain value {spec.args[0]!r}", hint)
+        raise InputError(f"{what} {spec.name} takes no plain value {spec.args[0]!r}", hint)
     out: dict[str, Any] = {}
     for key, value in spec.params:
         if key not in known:
             hint = nearest(key, known) if known else f"{spec.name} has no options"
-            raise InputError(f"player {spec.name} has no option {key!r}", hint)
+            raise InputError(f"{what} {spec.name} has no option {key!r}", hint)
         wanted = known[key]
         out[key] = float(value) if wanted is float and type(value) is int else value
         if type(out[key]) is not wanted:
-            raise InputError(f"player {spec.name}: {key} is of type {wanted.__name__}, not {value!r}", f"e.g. {key}=1")
+            raise InputError(f"{what} {spec.name}: {key} is of type {wanted.__name__}, not {value!r}", f"e.g. {key}=1")
     return out
 
 

@@ -46,6 +46,7 @@ class RunLog:
         updates: steps at most, for the bar.
         minutes: of training at most, for the bar; 0 for no bound.
         shown: the metrics on the terminal with their names there, each as it was last seen.
+        unit: what a step is called there.
         console: where to write; stderr by default. Rich leaves colours out where `NO_COLOR` is set.
 
     Raises:
@@ -60,9 +61,10 @@ class RunLog:
         updates: int = 0,
         minutes: float = 0.0,
         shown: Mapping[str, str] = SHOWN,
+        unit: str = "Step",
         console: Console | None = None,
     ) -> None:
-        self.run, self.updates, self.minutes, self.shown = run, updates, minutes, shown
+        self.run, self.updates, self.minutes, self.shown, self.unit = run, updates, minutes, shown, unit
         self.console = console or Console(stderr=True, highlight=False)
         self._trackers = _start(trackers, run)
         self._bar: Progress | None = None
@@ -119,12 +121,12 @@ class RunLog:
         told = [f"{self.shown[key]} {_figure(key, self._latest[key])}" for key in self.shown if key in self._latest]
         if not self.console.is_terminal:
             total = f"/{self.updates}" if self.updates and not self.minutes else ""
-            self.say(" | ".join(filter(None, (f"Step {step}{total}", *told, left))))
+            self.say(" | ".join(filter(None, (f"{self.unit} {step}{total}", *told, left))))
             return
         figures = " | ".join(told)
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("Step {task.fields[step]}"),
+                TextColumn(f"{self.unit} {{task.fields[step]}}"),
                 BarColumn(),
                 TextColumn("{task.fields[figures]}"),
                 TimeElapsedColumn(),

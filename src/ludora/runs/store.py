@@ -1,7 +1,7 @@
 """The run folder: what a run writes, where, and how it is found again. No other file knows these names.
 
     runs/NAME/config.json metrics.jsonl events.jsonl episodes/ checkpoints/step-000500/ best adapter/
-              evaluation.json report.html report.md lock
+              variants/NAME/ evaluation.json report.html report.md lock
 
 One process at a time writes to a run: it holds an flock on `lock`, which the system frees however the process ends.
 """
@@ -48,6 +48,7 @@ class Run:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.adapter = path / "adapter"  # the final one, in PEFT's format
+        self.variants = path / "variants"  # adapters of those that lived on when an evolution ended
         self.episodes = path / "episodes"
         self.evaluation = path / "evaluation.json"
         self.report_html = path / "report.html"
@@ -180,6 +181,12 @@ class Run:
         self._writable()
         files.replace_folder(self.adapter, contents)
         return self.adapter
+
+    def write_variant(self, name: str, contents: Mapping[str, bytes]) -> None:
+        """Write the adapter of one variant of a population, beside the final one."""
+        self._writable()
+        self.variants.mkdir(exist_ok=True)
+        files.replace_folder(self.variants / name, contents)
 
     def write_episodes(self, step: int, text: str) -> Path:
         """Keep sample episodes of one step: see `ludora.runs.episodes`."""

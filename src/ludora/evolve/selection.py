@@ -1,0 +1,92 @@
+"""Who lives on. Judged by what all questions that somebody answered say together, not by the luckiest measurement."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import Any
+
+from ludora.errors import TrainingFailed
+from ludora.evolve.history import History, Variant
+from ludora.evolve.operators import Standing, by_pareto, by_quality, converged, hypervolume, shrunk
+from ludora.evolve.settings import EvolveConfig
+
+WINDOW, GAIN = 5, 0.01  # convergence: generations looked at, and the relative gain that is too little
+
+
+def standings(config: EvolveConfig, history: History) -> dict[str, Standing]:
+    """What is known of every variant that went through the whole training, clones included."""
+    names = [name for name in history.variants if history.unrivalled(name) and _scores(history, name)]
+    measured = [history.original(history.variants[name]).measured for name in names]
+    if config.posterior:
+        # Whose answers were all right, or all wrong, is not as sure as its sample variance of 0 says.
+        least = median([error for _, error in measured if error > 0] or [0.0]) / 2
+        measured = shrunk([mean for mean, _ in measured], [max(error, least) for _, error in measured])
+    return {
+        name: Standing(name, mean, error, history.variants[name].parameters)
+        for name, (mean, error) in zip(names, measured, strict=True)
+    }
+
+
+def _scores(history: History, name: str) -> bool:
+    return bool(history.original(history.variants[name]).scores)
+
+
+def conclude_generation(config: EvolveConfig, history: History) -> dict[str, Any]:
+    """The row of the generation that is under way: who lives on, and the best of all.
+
+    Raises:
+        TrainingFailed: nobody is left.
+    """
+    known = standings(config, history)
+    population = [variant.id for variant in (*history.survivors, *history.born_in(history.number))]
+    here = [known[name] for name in population if name in known]
+    if not here:
+        raise TrainingFailed(
+            "no variant of this generation came through its training with finite numbers", "lower learning_rates"
+        )
+    fronts = by_pareto(here)
+    ranked = [s for front in fronts for s in front] if config.selection == "pareto" else by_quality(here)
+    survivors = (ranked if config.null_mutations else _distinct(history, ranked))[: config.survivors]
+    best = by_quality(list(known.values()))[0]
+    worst = min(s.quality for s in known.values())
+    largest = max(variant.parameters for variant in history.variants.values())
+    return {
+        "number": history.number,
+        "population": population,
+        "survivors": [s.name for s in survivors],
+        "front": [s.name for s in fronts[0]],
+        "best": best.name,
+        "fitness": {s.name: s.quality for s in here},
+        "deviation": {s.name: s.deviation for s in here},
+        "best_fitness": best.quality,
+        "hypervolume": hypervolume(list(known.values()), worst, largest + 1),
+    }
+
+
+def _distinct(history: History, ranked: list[Standing]) -> list[Standing]:
+    """Each genome once: two clones of one result teach nothing that one does not."""
+    seen: dict[str, Standing] = {}
+    for standing in ranked:
+        variant = history.variants[standing.name]
+        seen.setdefault(variant.id if variant.heir_of else variant.genome.digest, standing)
+    return list(seen.values())
+
+
+def is_converged(best: list[float]) -> bool:
+    """Whether the best fitness hardly grew over the last generations."""
+    return converged(best, WINDOW, GAIN)
+
+
+def finalists(config: EvolveConfig, history: History) -> list[Variant]:
+    """The best variants of all generations, each genome once."""
+    ranked = _distinct(history, by_quality(list(standings(config, history).values())))
+    return [history.variants[standing.name] for standing in ranked[: config.finalists]]
+
+
+def keep_after_rung(values: dict[str, float], share: float) -> list[str]:
+    """The names of the better ones, in the given order: `share` of them, at least one."""
+    count = max(1, math.ceil(len(values) * share))
+    worth = {name: value if math.isfinite(value) else -math.inf for name, value in values.items()}
+    best = sorted(values, key=lambda name: (-worth[name], list(values).index(name)))[:count]
+    return [name for name in values if name in best]

@@ -1,0 +1,318 @@
+"""Whole evolutions of the tiny model, through the command line where that is what a user does."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from ludora.cli.main import run as ludora
+from ludora.errors import TrainingFailed
+from ludora.evals.quiz import Quiz
+from ludora.evolve.history import History
+from ludora.evolve.search import evolve
+from ludora.evolve.settings import EvolveConfig
+from ludora.learn import cohort
+from ludora.learn.inherit import inherited
+from ludora.models.adapters import AdapterPack
+from ludora.models.families import LoraSettings
+from ludora.models.load import load_base
+from ludora.runs.log import RunLog
+from ludora.runs.store import Run
+
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+MODEL = ["model=tiny:qwen2", "dtype=fp32", "device=cpu", "threads=1"]
+TINY: dict[str, Any] = {
+    "model": "tiny:qwen2",
+    "dtype": "fp32",
+    "device": "cpu",
+    "threads": 1,
+    "answer_tokens": 3,
+    "train_size": 8,
+    "eval_size": 4,
+    "test_size": 4,
+    "rung_questions": 3,
+    "population": 4,
+    "generations": 2,
+    "ranks": (2, 4),
+    "epochs": 1,
+    "batch": 4,
+    "finalists": 0,
+}
+Evolved = Callable[..., tuple[dict[str, Any], Run, str]]
+
+
+@pytest.fixture
+def evolved(tmp_path: Path) -> Evolved:
+    def run_it(**changes: Any) -> tuple[dict[str, Any], Run, str]:
+        idle = {"rung_questions"} if changes.get("rungs") == () else set()
+        idle |= {"answer_tokens", "eval_size"} if "game" in changes.get("fitness", "") else set()
+        kept = {key: value for key, value in TINY.items() if key not in idle}
+        config = EvolveConfig(**{**kept, **changes})
+        said = io.StringIO()
+        with Run.create(tmp_path, "tiny", config.to_json()) as run:
+            with RunLog(run, console=Console(file=said)) as log:
+                summary = evolve(config, run, log)
+            return summary, run, said.getvalue()
+
+    return run_it
+
+
+def history_of(run: Run) -> History:
+    return History.read(run.rows("events.jsonl"))
+
+
+def test_pipeline_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """3 variants, 2 generations, 10 and 5 examples; the one child is a crossover, then mutated, and both are logged."""
+    monkeypatch.chdir(tmp_path)
+    assert ludora(["evolve", "--pipeline-test", "--json", *MODEL, "answer_tokens=4"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    run = Run.read(summary["run"])
+    assert summary["ended"] == "generations" and summary["variants"] == 4 and summary["n"] == 5
+    history = history_of(run)
+    [child] = history.born_in(1)
+    assert child.operator == "crossover+mutation" and len(child.parents) == 2
+    assert set(child.parents) == set(history.generations[0].survivors)
+    first, second = (history.variants[name].genome for name in child.parents)
+    foreign = [
+        g
+        for g in child.changes[child.parents[0]]
+        if getattr(child.genome, g) not in (getattr(first, g), getattr(second, g))
+    ]
+    inherited_genes = [g for g in child.changes[child.parents[0]] if getattr(child.genome, g) == getattr(second, g)]
+    assert foreign or inherited_genes
+    assert set(child.scores) == {"1"} and all(len(v.scores) == 2 for v in history.survivors if v.generation == 0)
+    assert run.config["train_size"] == 10 and run.config["eval_size"] == 5
+    assert sorted(p.name for p in run.variants.iterdir()) == sorted(history.generations[-1].survivors)
+    quiz = Quiz.from_json(run.read_json("evaluation.json"))
+    assert [row.player for row in quiz.rows] == [f"adapter({run.adapter})", "base"] and len(quiz.items) == 5
+    assert (run.path / "report.html").is_file()
+    assert (
+        ludora(["evolve", "--resume", str(run.path), "--json"]) == 0
+    )  # over already: the same once more, no second test
+    again = json.loads(capsys.readouterr().out)
+    assert {**again, "seconds": 0} == {**summary, "seconds": 0}
+
+
+def test_the_best_adapter_is_one_of_peft(evolved: Evolved, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    _, run, _ = evolved(learning_rates=(1e-2,), generations=1, population=2, alphas=(4.0,))
+    base = load_base("tiny:qwen2", dtype="fp32", device="cpu", say=lambda text: None)
+    ids = torch.arange(40, 60)[None]
+    with torch.no_grad():
+        plain = base.model(input_ids=ids).logits
+        theirs = PeftModel.from_pretrained(base.model, str(run.adapter))(input_ids=ids).logits
+    fresh = load_base("tiny:qwen2", dtype="fp32", device="cpu", say=lambda text: None)
+    pack = AdapterPack(fresh)
+    from ludora.models.storage import load_adapter
+
+    ours = load_adapter(pack, run.adapter, "best")
+    with torch.no_grad(), pack.rows((ours, 1)):
+        mine = fresh.model(input_ids=ids).logits
+    assert torch.allclose(mine, theirs, atol=1e-4) and not torch.allclose(mine, plain, atol=1e-3)
+
+
+def test_the_seeds_clones_reuse_their_parents_result(evolved: Evolved) -> None:
+    values = {
+        "fitness": "seed", "metric": "fuzzy", "fresh_questions": False, "start": "random", "crossover": 0.2,
+        "mutate_crossed": False, "null_mutations": True, "selection": "quality", "posterior": False, "rungs": (),
+        "population": 6, "generations": 3,
+    }  # fmt: skip
+    summary, run, said = evolved(**values)
+    history = history_of(run)
+    clones = [v for v in history.variants.values() if v.clone_of]
+    assert clones and all(not v.scores and not v.tokens for v in clones)
+    scored = [row["id"] for row in run.rows("events.jsonl") if row["event"] == "scored" and row["id"] != "base"]
+    assert len(scored) == len(set(scored)) == len(history.variants) - len(clones)
+    for generation in history.generations:
+        for name, fitness in generation.fitness.items():
+            original = history.original(history.variants[name])
+            score = original.scores[str(original.generation)]
+            assert fitness == score.mean
+            perplexity = min(score.measures["perplexity"], 1000.0)
+            assert score.mean == pytest.approx(score.measures["accuracy"] - perplexity / 100, abs=3.0)
+        ranked = sorted(generation.fitness.values(), reverse=True)
+        assert [generation.fitness[name] for name in generation.survivors] == ranked[:2]
+    assert history.generations[-1].best_fitness == max(max(g.fitness.values()) for g in history.generations)
+    assert summary["base_accuracy"] == 0.0 and f"a clone of {clones[0].clone_of}" in said
+
+
+def test_halving_stops_the_worst_and_spends_less(evolved: Evolved) -> None:
+    _, whole, _ = evolved(rungs=(), train_size=16)
+    _, halved, _ = evolved(rungs=(0.5,), rung_keep=0.5, train_size=16)
+    history = history_of(halved)
+    stopped = [v for v in history.born_in(0) if v.stopped_at == 0]
+    assert len(stopped) == 2 and all(v.steps == 2 and not v.scores for v in stopped)
+    [row] = [r for r in halved.rows("events.jsonl") if r["event"] == "rung" and r["generation"] == 0]
+    worth = {name: facts["value"] for name, facts in row["at"].items()}
+    assert max(worth[name] for name in row["stopped"]) <= min(worth[name] for name in row["kept"])
+    full = history_of(whole)
+    first = sum(v.tokens for v in history.born_in(0)), sum(v.tokens for v in full.born_in(0))
+    assert first[0] == pytest.approx(0.75 * first[1], rel=0.1)
+
+
+def test_a_budget_in_tokens_and_convergence_end_it(evolved: Evolved) -> None:
+    summary, _, _ = evolved(tokens=1, generations=5)
+    assert summary["ended"] == "tokens" and summary["generations"] == 1
+    summary, run, _ = evolved(
+        stop_converged=True,
+        generations=9,
+        learning_rates=(1e-6,),
+        mutations={"learning_rate": "draw"},
+        fresh_questions=False,
+    )
+    assert summary["ended"] == "converged" and summary["generations"] == 5 and history_of(run).converged
+
+
+def test_one_that_is_no_longer_finite_is_given_up(evolved: Evolved, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = cohort.maths.scheduled
+
+    def scheduled(rate: float, *more: Any) -> float:
+        return math.nan if rate == 0.005 else real(rate, *more)
+
+    monkeypatch.setattr(cohort.maths, "scheduled", scheduled)
+    _, run, said = evolved(learning_rates=(1e-3, 5e-3), generations=1, train_size=24, rungs=())
+    history = history_of(run)
+    failed = [v for v in history.variants.values() if v.failed]
+    assert failed and all(v.genome.learning_rate == 0.005 for v in failed) and "is given up" in said
+    assert not set(history.generations[0].survivors) & {v.id for v in failed}
+    with pytest.raises(TrainingFailed, match="no variant"):
+        evolved(learning_rates=(5e-3,), generations=1, train_size=24, rungs=())
+
+
+def test_finals_are_other_seeds_of_the_best(evolved: Evolved) -> None:
+    summary, run, _ = evolved(finalists=2, final_seeds=2, generations=1, train_size=12)
+    history = history_of(run)
+    assert len(history.finals) == 4 and len({final["variant"] for final in history.finals.values()}) == 2
+    means: dict[str, list[float]] = {}
+    for final in history.finals.values():
+        means.setdefault(final["variant"], []).append(final["scores"]["final"].mean)
+    assert len({value for values in means.values() for value in values}) == 4
+    assert summary["best"] == max(means, key=lambda name: sum(means[name]))
+    assert len(summary["seeds"]) == 2 and "final" in history.base and "test" not in history.base
+
+
+def test_children_can_inherit_weights(evolved: Evolved) -> None:
+    _, run, _ = evolved(inherit=True, rungs=(), generations=3)
+    history = history_of(run)
+    heirs = [v for v in history.variants.values() if v.heir_of]
+    assert heirs and all(v.heir_of == v.parents[0] for v in heirs)
+
+
+@pytest.mark.parametrize(("elder", "younger"), [(2, 6), (6, 6)])
+def test_an_heir_computes_what_its_parent_did(elder: int, younger: int) -> None:
+    base = load_base("tiny:qwen2", dtype="fp32", device="cpu", say=lambda text: None)
+    pack = AdapterPack(base)
+    parent = pack.add("parent", LoraSettings(elder, 8.0))
+    draw = torch.Generator().manual_seed(0)
+    parent.restore(0.1 * torch.randn(parent.flat.shape, generator=draw))
+    child = pack.add("child", LoraSettings(younger, 3.0, rslora=True), 7)
+    child.load_tensors(inherited(parent.tensors(), parent.scales, child))
+    with torch.no_grad():
+        ids = torch.arange(40, 60)[None]
+        results = []
+        for adapter in (parent, child):
+            with pack.rows((adapter, 1)):
+                results.append(base.model(input_ids=ids).logits)
+    assert torch.allclose(*results, atol=1e-4)
+
+
+def test_fewer_ranks_keep_the_best_part() -> None:
+    """The product of the heir is the truncated singular value decomposition of the parent's."""
+    base = load_base("tiny:qwen2", dtype="fp32", device="cpu", say=lambda text: None)
+    pack = AdapterPack(base)
+    parent = pack.add("parent", LoraSettings(8, 8.0, layers="top:1", targets="mlp"))
+    draw = torch.Generator().manual_seed(0)
+    parent.restore(torch.randn(parent.flat.shape, generator=draw))
+    child = pack.add("child", LoraSettings(3, 3.0, layers="top:1", targets="all-linear"))
+    fresh = child.tensors()
+    weights = inherited(parent.tensors(), parent.scales, child)
+    for module in child.shapes:
+        a, b = (weights[f"base_model.model.{module}.lora_{part}.weight"] for part in "AB")
+        if module not in parent.shapes:
+            assert torch.equal(a, fresh[f"base_model.model.{module}.lora_A.weight"]) and not b.any()
+            continue
+        wide = parent.pairs[module][1].detach() @ parent.pairs[module][0].detach()
+        u, s, v = torch.linalg.svd(wide, full_matrices=False)
+        assert torch.allclose(b @ a, (u[:, :3] * s[:3]) @ v[:3], atol=1e-4)
+
+
+def test_evolution_by_an_exact_game(evolved: Evolved) -> None:
+    summary, run, _ = evolved(fitness="game:kuhn_poker", train_size=16, rungs=(), learning_rates=(5e-3,))
+    history = history_of(run)
+    for variant in history.variants.values():
+        assert len(variant.scores) == 1  # measured once: asked again, it would say the same
+        [score] = variant.scores.values()
+        assert score.n == 1 and score.variance == 0 and set(score.measures) == {"expected_value", "nash_conv"}
+    values = {name: history.variants[name].measured[0] for name in history.variants}
+    assert history.best == max(values, key=lambda name: values[name])
+    assert summary["chosen"] == values[history.best] and "base_accuracy" not in summary
+    assert len({round(value, 9) for value in values.values()}) > 1
+
+
+def test_evolution_by_games_that_are_played(evolved: Evolved) -> None:
+    summary, run, _ = evolved(
+        fitness="game:tic_tac_toe", teacher="mcts(simulations=2)", evaluate_games=6, train_size=8, rungs=(),
+    )  # fmt: skip
+    history = history_of(run)
+    assert all(score.n == 3 for v in history.variants.values() for score in v.scores.values())
+    assert set(history.survivors[0].scores) <= {"0", "1"} and summary["n"] == 3
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "data=gsm9k": "gsm9k",
+    "fitness=game:": "game",
+    "fitness=speed": "fitness = 'speed' is not known",
+    "fitness=game:leduc_pokr": "leduc_pokr",
+    "rungs=[0.5,0.25]": "do not rise",
+    "ranks=[]": "the gene rank has no value",
+    "ranks=[8,8]": "the same value twice",
+    "mutations={rnak='draw'}": "no gene 'rnak'",
+    "mutations={rank='jump'}": "cannot mutate by 'jump'",
+    "mutations={rank='scale'}": "cannot leave its list",
+    "survivors=99": "more than population",
+    "learning_rate_low=0.1": "learning_rate_low is above",
+    "teacher=mcts": "teacher = mcts has no effect",
+    "temperature=0.5": "temperature = 0.5 has no effect",
+    "act=say": "act has no effect",
+    "inherit=true": "rungs have no effect with inherit",
+    "layers=['top:99']": "out of range",
+    "targets=['q_prj']": "q_prj",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ludora(["evolve", "evolve", *MODEL, override]) == 2
+    said = capsys.readouterr().err
+    assert REFUSED[override] in " ".join(said.split()) and "hint:" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_resumed_run_may_not_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = [f"{key}={list(value) if isinstance(value, tuple) else value}" for key, value in TINY.items()]
+    assert ludora(["evolve", "evolve", *keys]) == 0
+    for change in ("population=5", "ranks=[2]", "generations=3", "data=dataset(arithmetic(level=2))"):
+        assert ludora(["evolve", "--resume", "evolve", change]) == 2
+        assert "cannot change on --resume" in capsys.readouterr().err
+    assert ludora(["evolve", "--resume", "evolve@1"]) == 2
+    assert ludora(["evolve", "--pipeline-test", "--quick-test", *MODEL]) == 2
+    assert ludora(["evolve", "--resume", "evolve", "pack=1", "save_every=7"]) == 0
