@@ -17,6 +17,8 @@ from rich.console import Console
 from ludora.cli.main import run as ludora
 from ludora.errors import TrainingFailed
 from ludora.evals.quiz import Quiz
+from ludora.evals.records import Record
+from ludora.evolve.fitness import DataFitness
 from ludora.evolve.history import History
 from ludora.evolve.search import evolve
 from ludora.evolve.settings import EvolveConfig
@@ -25,6 +27,8 @@ from ludora.learn.inherit import inherited
 from ludora.models.adapters import AdapterPack
 from ludora.models.families import LoraSettings
 from ludora.models.load import load_base
+from ludora.models.storage import load_adapter
+from ludora.players.studio import Studio
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 
@@ -114,8 +118,6 @@ def test_the_best_adapter_is_one_of_peft(evolved: Evolved, tmp_path: Path) -> No
         theirs = PeftModel.from_pretrained(base.model, str(run.adapter))(input_ids=ids).logits
     fresh = load_base("tiny:qwen2", dtype="fp32", device="cpu", say=lambda text: None)
     pack = AdapterPack(fresh)
-    from ludora.models.storage import load_adapter
-
     ours = load_adapter(pack, run.adapter, "best")
     with torch.no_grad(), pack.rows((ours, 1)):
         mine = fresh.model(input_ids=ids).logits
@@ -316,3 +318,31 @@ def test_what_a_resumed_run_may_not_change(
     assert ludora(["evolve", "--resume", "evolve@1"]) == 2
     assert ludora(["evolve", "--pipeline-test", "--quick-test", *MODEL]) == 2
     assert ludora(["evolve", "--resume", "evolve", "pack=1", "save_every=7"]) == 0
+
+
+# ---- what answers come to ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fitness", "mean"),
+    [
+        ("accuracy", 2 / 3),
+        ("nll", -(1.0 + 2.0 + 10.0) / 3),
+        ("seed", 2 / 3 - (math.e + math.e**2 + 1000.0) / 300),  # the last one's perplexity, e^10, is held at 1000
+    ],
+)
+def test_fitness_of_answers_by_hand(fitness: str, mean: float) -> None:
+    config = EvolveConfig(**{**TINY, "fitness": fitness, "metric": "strict"})
+    measured = DataFitness(config, Studio(config, lambda text: None))
+    records = [
+        Record("a", written=True, strict=True, parsed=True, nll=4.0, tokens=4),
+        Record("b", written=True, strict=True, flexible=False, parsed=True, nll=6.0, tokens=3),
+        Record("c", written=True, flexible=True, fuzzy=True, truncated=True, nll=20.0, tokens=2),
+    ]
+    score = measured._of_records(records)
+    assert score.n == 3 and score.mean == pytest.approx(mean) and score.variance > 0
+    assert score.measures == pytest.approx(
+        {"perplexity": math.exp(30 / 9), "accuracy": 2 / 3, "unparsed": 1 / 3, "truncated": 1 / 3}
+    )
+    lost = measured._of_records([*records, Record("d", written=True, nll=math.inf, tokens=1)])
+    assert (lost.mean == -1e9) is (fitness == "nll") and (fitness != "seed" or lost.mean < mean - 1)
