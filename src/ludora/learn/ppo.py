@@ -89,8 +89,7 @@ def train(
         it.opponents.begin(at.update, learner, it.replay.named)
 
         games = _games(config, it, at.update)
-        turns = config.max_turns or MAX_TURNS
-        finished = collect(games, make_env, max_turns=turns, max_tokens=config.max_tokens)
+        finished = _play(config, games)
         mine = _mine(finished, player)
         played = time.monotonic()
 
@@ -141,6 +140,11 @@ def _games(config: PPOConfig, it: Work, update: int) -> list[Game]:
             break
         games.append(it.opponents.seat(task, it.curriculum.stage.opponents, attempt=seed if again else 0))
     return games
+
+
+def _play(config: PPOConfig, games: Sequence[Game]) -> list[Finished]:
+    """Play an update's games to their ends, or to the bounds on turns and tokens."""
+    return collect(games, make_env, max_turns=config.max_turns or MAX_TURNS, max_tokens=config.max_tokens)
 
 
 def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]:
