@@ -63,7 +63,8 @@ def outcome(path: Path) -> dict[str, Any]:
     del state["progress"]["seconds"]
     found["checkpoint/state.json"] = state
     if run.evaluation.exists():  # which names the run itself
-        found["evaluation"] = json.dumps(run.read_json("evaluation.json")["rows"]).replace(str(path), "RUN")
+        rows = [{key: row[key] for key in row.keys() - {"cost"}} for row in run.read_json("evaluation.json")["rows"]]
+        found["evaluation"] = json.dumps(rows, sort_keys=True).replace(str(path), "RUN")
     found |= {f"episodes/{path.name}": path.read_bytes() for path in episodes.found(run.episodes).values()}
     return found | {"last": last.step, "best": run.best}  # a killed prune may leave more of the older ones
 

@@ -85,7 +85,7 @@ def test_a_model_inside_another_player_is_on_the_base_of_the_run_too(
 ) -> None:
     made, inner = bench(opponent="epsilon(0.5, base)"), []
     plain = made.studio.fixed
-    monkeypatch.setattr(made.studio, "fixed", lambda spec: inner.append(plain(spec)) or inner[-1])
+    monkeypatch.setattr(made.studio, "fixed", lambda *a, **k: inner.append(plain(*a, **k)) or inner[-1])
     assert fixed(opponents(made)) == [("epsilon(0.5, base)", 1.0)]
     assert [player.policy for player in inner] == [made.learner.policy]
 
