@@ -86,7 +86,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(here: Path, capsys: pytest.CaptureFi
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("step 2"):
+        if line.startswith("Step 2"):
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=100)
