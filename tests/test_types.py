@@ -36,6 +36,13 @@ def test_hashable(noun: object) -> None:
     assert len({noun, dataclasses.replace(noun)}) == 1  # type: ignore[type-var]
 
 
+@pytest.mark.parametrize("others", [("f(1)", "f(true)", "f(1.0)"), ("f(a=0)", "f(a=false)", "f(a=0.0)")])
+def test_values_of_different_types_are_different(others: tuple[str, ...]) -> None:
+    specs = [parse(text) for text in others]
+    assert len(set(specs)) == len(specs) and specs == [parse(text) for text in others]
+    assert specs[0] != others[0]
+
+
 def test_a_task_is_a_key_and_says_everything() -> None:
     tasks = {Task(parse("hex(board_size=5)"), 3, 1, ("random",)): "same"}
     assert tasks[TASK] == "same"

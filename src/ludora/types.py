@@ -20,11 +20,12 @@ Value = "str | int | float | bool | Spec"
 _BARE = re.compile(r"(?!(?:true|false|[+-]?[\d.][\d.eE+-]*)$)[^\s,()=\"]([^,()=\"]*[^\s,()=\"])?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Spec:
     """`name`, `name:variant` or `name(value, key=value)`: the one grammar for tasks and players.
 
-    Parsed and printed by `ludora.grammar`; `params` is sorted by key, so equal specs are equal.
+    Parsed and printed by `ludora.grammar`; `params` is sorted by key, so equal specs are equal. Values of different types
+    are not, which Python finds equal: `level=true` is no `level=1`, whatever was looked up before.
     """
 
     name: str
@@ -34,6 +35,16 @@ class Spec:
 
     def get(self, key: str, default: Any = None) -> Any:
         return dict(self.params).get(key, default)
+
+    def _told_apart(self) -> tuple[Any, ...]:
+        types = (*map(type, self.args), *(type(value) for _, value in self.params))
+        return self.name, self.variant, self.args, self.params, types
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and self._told_apart() == other._told_apart()
+
+    def __hash__(self) -> int:
+        return hash(self._told_apart())
 
     def __str__(self) -> str:
         def show(value: Any) -> str:
