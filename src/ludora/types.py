@@ -24,8 +24,8 @@ _BARE = re.compile(r"(?!(?:true|false|[+-]?[\d.][\d.eE+-]*)$)[^\s,()=\"]([^,()=\
 class Spec:
     """`name`, `name:variant` or `name(value, key=value)`: the one grammar for tasks and players.
 
-    Parsed and printed by `ludora.grammar`; `params` is sorted by key, so equal specs are equal. Values of unlike types are
-    not, which Python finds equal: `level=true` is no `level=1`, whatever was looked up before.
+    Parsed and printed by `ludora.grammar`; `params` is sorted by key, so equal specs are equal. Values of unlike types
+    are not, though Python finds 1 and True equal: `level=true` is no `level=1`, whatever was looked up before.
     """
 
     name: str
