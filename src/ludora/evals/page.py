@@ -84,8 +84,9 @@ def _headline(story: Story) -> str:
     cards = [
         _card("Before", before.player if before else "", head.before, ""),
         _card("After", after.player if after else "", head.after, "after"),
-        _card("Best possible", "", head.best, ""),
     ]
+    if head.best is not None:
+        cards.append(_card("Best possible", "", head.best, ""))
     return f'<section class="card"><div class="headline">{"".join(cards)}</div>{_way(head)}</section>'
 
 
