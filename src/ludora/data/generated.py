@@ -164,8 +164,9 @@ def reasoning_gym(spec: Spec, seed: int) -> Made:
                 yield question
 
     def judge(question: Question, answer: str) -> float:
+        entry = entries[key_of(question)]
         try:
-            return float(check.score_answer(answer, entries[key_of(question)]))
+            return float(check.score_answer(answer, entry))
         except Exception:  # boundary: what a model said may be anything, and the package's verdicts do not expect that
             return 0.0
 
