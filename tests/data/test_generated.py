@@ -101,6 +101,12 @@ def test_without_the_package_the_hint_installs_it(monkeypatch: pytest.MonkeyPatc
 
 @GYM
 def test_a_judge_that_breaks_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(self: object, answer: str, entry: object) -> float:
+        raise ZeroDivisionError(answer)
+
+    monkeypatch.setattr("reasoning_gym.arithmetic.chain_sum.ChainSumDataset.score_answer", breaks, raising=False)
     splits = load("reasoning-gym(chain_sum)", Sizes(test=1))
     assert splits.judge is not None
-    assert splits.judge(Question("1", "never asked", "Answer: 1"), "1") == 0.0
+    assert splits.judge(splits.test[0], splits.test[0].answer) == 0.0
+    with pytest.raises(KeyError):  # a question that it never made is a mistake of ours, and not hidden
+        splits.judge(Question("1", "never asked", "Answer: 1"), "1")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.learn.options import assert_all_are_tested, changed, once, told
 
 from ludora.learn import ppo
 from ludora.runs import episodes
@@ -14,7 +15,6 @@ from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
 
-TESTS = Path(__file__).parents[1]
 UPDATES = 2
 BASE: dict[str, Any] = {
     "model": "tiny:qwen2",
@@ -143,27 +143,17 @@ def what_happened(folder: Path, settings: dict[str, Any]) -> str:
             return sum(1 for row in run.rows("metrics.jsonl") if row["step"]) >= UPDATES
 
         ended = ppo.train(config, run, log, stop=enough)["ended"]
-        rows = [{key: row[key] for key in row.keys() - TIMING} for row in run.rows("metrics.jsonl")]
-        started = [{**row, "at": 0} for row in run.rows("events.jsonl") if row["event"] == "start"]
         kept = {step: path.read_bytes().hex() for step, path in episodes.found(run.episodes).items()}
-        return json.dumps([ended, run.steps, started, rows, kept], sort_keys=True)
+        return json.dumps([ended, run.steps, told(run, TIMING), kept], sort_keys=True)
 
 
-_known: dict[str, str] = {}  # settings -> what happened: many options are changed in the same run
-
-
-def unchanged(folder: Path, settings: dict[str, Any]) -> str:
-    key = json.dumps(settings, sort_keys=True)
-    if key not in _known:
-        _known[key] = what_happened(folder, settings)
-    return _known[key]
+unchanged = once(what_happened)
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_an_option_that_is_changed_changes_the_run(field: str, tmp_path: Path) -> None:
     settings, value = CHANGES[field]
-    change = value if isinstance(value, dict) and field in value else {field: value}
-    assert what_happened(tmp_path / "a", settings | change) != unchanged(tmp_path / "b", settings)
+    assert what_happened(tmp_path / "a", settings | changed(field, value)) != unchanged(tmp_path / "b", settings)
 
 
 def test_labels_name_the_actions_of_a_model_that_says_its_move(tmp_path: Path) -> None:
@@ -177,7 +167,4 @@ def test_a_run_that_is_repeated_is_the_same(tmp_path: Path) -> None:
 
 
 def test_no_option_is_left_out() -> None:
-    assert CHANGES.keys() | ELSEWHERE.keys() == PPOConfig.model_fields.keys()
-    for place in ELSEWHERE.values():
-        file, _, name = place.partition("::")
-        assert f"def {name}(" in (TESTS / file).read_text(encoding="utf-8"), place
+    assert_all_are_tested(PPOConfig, CHANGES, ELSEWHERE)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.learn import toy
+from tests.learn.options import assert_all_are_tested, changed, once, told
 
 from ludora.errors import LudoraError
 from ludora.learn import sft
@@ -16,7 +17,6 @@ from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import SFTConfig
 
-TESTS = Path(__file__).parents[1]
 STEPS = 3
 BASE: dict[str, Any] = {
     "model": "tiny:qwen2",
@@ -138,31 +138,21 @@ def what_happened(folder: Path, settings: dict[str, Any]) -> str:
 
 def _trained(config: SFTConfig, run: Run, log: RunLog) -> str:
     asked = iter(range(99))
-    told = sft.train(config, run, log, stop=lambda: not config.steps and next(asked) >= STEPS)
-    rows = [{key: row[key] for key in row.keys() - TIMING} for row in run.rows("metrics.jsonl")]
-    started = [{**row, "at": 0} for row in run.rows("events.jsonl") if row["event"] == "start"]
-    evaluations = [told["evaluation"], *told["evaluation"]["further"]] if "evaluation" in told else []
+    ended = sft.train(config, run, log, stop=lambda: not config.steps and next(asked) >= STEPS)
+    evaluations = [ended["evaluation"], *ended["evaluation"]["further"]] if "evaluation" in ended else []
     players = [{**row, "player": "", "cost": row["cost"]["tokens_per_move"]} for e in evaluations for row in e["rows"]]
-    return json.dumps([told["ended"], told["epochs"], run.steps, started, rows, players], sort_keys=True)
+    return json.dumps([ended["ended"], ended["epochs"], run.steps, told(run, TIMING), players], sort_keys=True)
 
 
-_known: dict[str, str] = {}  # settings -> what happened: many options are changed in the same run
-
-
-def unchanged(folder: Path, settings: dict[str, Any]) -> str:
-    key = json.dumps(settings, sort_keys=True)
-    if key not in _known:
-        _known[key] = what_happened(folder, settings)
-    return _known[key]
+unchanged = once(what_happened)
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_an_option_that_is_changed_changes_the_run_or_is_refused(field: str, tmp_path: Path) -> None:
     settings, value = CHANGES[field]
-    change = value if isinstance(value, dict) and field in value else {field: value}
     before = unchanged(tmp_path / "b", settings)
     assert before.startswith("[") != (field == "bad_lines")
-    assert what_happened(tmp_path / "a", settings | change) != before
+    assert what_happened(tmp_path / "a", settings | changed(field, value)) != before
 
 
 def test_a_run_that_is_repeated_is_the_same(tmp_path: Path) -> None:
@@ -172,7 +162,4 @@ def test_a_run_that_is_repeated_is_the_same(tmp_path: Path) -> None:
 
 
 def test_no_option_is_left_out() -> None:
-    assert CHANGES.keys() | ELSEWHERE.keys() == SFTConfig.model_fields.keys()
-    for place in ELSEWHERE.values():
-        file, _, name = place.partition("::")
-        assert f"def {name}(" in (TESTS / file).read_text(encoding="utf-8"), place
+    assert_all_are_tested(SFTConfig, CHANGES, ELSEWHERE)
