@@ -66,7 +66,8 @@ class Conversations:
         self.vocabulary = len(studio.base.tokenizer)
         self.talks = [Talk(self._heard()) for _ in range(options.batch)]
         self.clock = Clock()
-        self.clock.watch("model", studio.engine, "extend")
+        for method in ("extend", "advance"):
+            self.clock.watch("model", studio.engine, method)
         self.clock.watch("vocabulary", studio.policy, "logits")
 
     def _heard(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.models import rig as rigs
-from tests.models.rig import Rig, rig
+from tests.models.rig import Rig, rig, wake
 
 from ludora.errors import TrainingFailed
 from ludora.models.adapters import Adapter
@@ -82,6 +82,36 @@ def test_a_turn_costs_its_own_tokens() -> None:
     sampler.sample([talk], None, [2], 3)
     # ten new tokens and the one that was sampled last, filled up; then two steps of one row, filled up
     assert r.engine.counters.tokens - start == 16 + 2 * 16
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "bloom"])
+def test_rules_in_common_are_read_once(model_type: str) -> None:
+    r = rig(model_type)
+    adapter = r.add(rank=3)
+    rules = rigs.text(70, 9)
+
+    def talks(prefix: int) -> list[Talk]:
+        return [Talk(rules + rigs.text(6 + i, i), prefix) for i in range(3)]
+
+    sampler = Sampler(r.policy, NEVER)
+    seeds = [1, 2, 3]
+    plain = sampler.sample(talks(0), adapter, seeds, 6)
+    for again in (False, True):
+        start = r.engine.counters.tokens
+        shared = sampler.sample(talks(len(rules)), adapter, seeds, 6)
+        if model_type != "bloom":
+            read = r.engine.counters.tokens - start
+            assert (
+                read == (0 if again else 80) + 3 * 16 + 5 * 16
+            )  # rules, states, five steps; filled up to sixteen each
+        for one, other in zip(plain, shared, strict=True):
+            assert (one.tokens, one.prompt, one.stop) == (other.tokens, other.prompt, other.stop)
+            assert one.logprobs == pytest.approx(other.logprobs, abs=TOLERANCE)
+    wake(adapter, seed=5)  # new weights: what the old ones computed must not be used
+    _check_against_training(r, sampler.sample(talks(len(rules)), adapter, seeds, 6), adapter)
+    _check_against_training(r, sampler.sample(talks(len(rules)), None, seeds, 6), None)
+    whole = [Talk(rules, len(rules)) for _ in range(2)]  # nothing but rules: one token must be left to read
+    _check_against_training(r, sampler.sample(whole, adapter, [1, 2], 3), adapter)
 
 
 @settings(max_examples=8, deadline=None)

@@ -8,7 +8,7 @@ from tests.models import rig as rigs
 from tests.models.rig import Rig, rig
 
 from ludora.errors import InputError
-from ludora.models import greedy
+from ludora.models import writing
 from ludora.models.adapters import Adapter
 from ludora.models.greedy import Greedy
 from ludora.models.rows import Row, Tokens
@@ -79,7 +79,7 @@ def test_waves_under_a_memory_bound_say_the_same(monkeypatch: pytest.MonkeyPatch
     adapters = [one if i % 2 else None for i in range(9)]
     whole = Greedy(r.policy, ()).answer(prompts, adapters, 6)
     assert Greedy(r.policy, (), rows=2).answer(prompts, adapters, 6) == whole
-    monkeypatch.setattr(greedy, "CACHE_BYTES", 1)  # never less than a row
+    monkeypatch.setattr(writing, "CACHE_BYTES", 1)  # never less than a row
     assert Greedy(r.policy, ()).answer(prompts, adapters, 6) == whole
 
 

@@ -7,7 +7,7 @@ these few batched products in the backward pass at the lengths we train on (`doc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -128,6 +128,11 @@ class History:
         seen = _rounded(stop, step)
         return self.keys[layer][:, :seen], self.values[layer][:, :seen]
 
+    def copy(self) -> History:
+        """A conversation that begins with the same tokens and goes on by itself."""
+        keys, values = ({layer: t.clone() for layer, t in store.items()} for store in (self.keys, self.values))
+        return History(self.length, 0, keys, values)
+
     @property
     def bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (*self.keys.values(), *self.values.values()))
@@ -165,15 +170,36 @@ class Grid:
                 stores[:] = [nn.functional.pad(t, (0, 0, 0, wanted - t.shape[2])) for t in stores]
         return self.lengths[part, None] + torch.arange(fresh, device=self.lengths.device)
 
+    def load(self, histories: Sequence[History]) -> None:
+        """Begin with copies of these conversations in the first rows."""
+        self.lengths[: len(histories)] = torch.tensor([past.length for past in histories]).to(self.lengths.device)
+        self._columns = _rounded(max(past.length for past in histories) + 1, STEP)
+        for layer in histories[0].keys:
+            self._stores[layer] = []
+            for of in ([past.keys[layer] for past in histories], [past.values[layer] for past in histories]):
+                store = of[0].new_zeros(len(self.lengths), of[0].shape[0], self._columns, of[0].shape[2])
+                for row, (past, tensor) in enumerate(zip(histories, of, strict=True)):
+                    store[row, :, : past.length] = tensor[:, : past.length]
+                self._stores[layer].append(store)
+
+    def give(self, row: int, past: History) -> None:
+        """Append to a conversation what has been added to its row."""
+        start, stop = past.length, int(self.lengths[row])
+        past.fresh = stop - start
+        if past.fresh:
+            for layer, (keys, values) in self._stores.items():
+                past.put(layer, keys[row, :, start:stop], values[row, :, start:stop])
+        past.length, past.fresh = stop, 0
+
     def put(self, layer: int, k: Tensor, v: Tensor, at: Tensor) -> KeysValues:
         """Write a layer's fresh keys and values [part, heads, fresh, D] at columns `at` [part, fresh]; return all."""
         if layer not in self._stores:
             shape = (len(self.lengths), k.shape[1], self._columns, k.shape[3])
             self._stores[layer] = [k.new_zeros(shape), v.new_zeros(shape)]
-        place = at[:, None, :, None].expand(k.shape)
+        rows = torch.arange(len(at), device=at.device)[:, None]
         views = [store[self.part] for store in self._stores[layer]]
         for view, new in zip(views, (k, v), strict=True):
-            view.scatter_(2, place, new)
+            view[rows, :, at] = new.transpose(1, 2)  # in place; `scatter_` would copy all that is kept
         return views[0], views[1]
 
     def bias(self, at: Tensor, window: int | None) -> Tensor:

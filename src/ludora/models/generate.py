@@ -14,21 +14,27 @@ from torch import Tensor
 from ludora.errors import TrainingFailed
 from ludora.models.adapters import Adapter
 from ludora.models.attention import History
+from ludora.models.cache import ByteLRU
 from ludora.models.policy import Policy
-from ludora.models.rows import Row
 from ludora.models.trie import Tokens
+from ludora.models.writing import waves, write
 from ludora.rng import uniform
 from ludora.types import Move, Stop
+
+ROWS = 256  # answers sampled side by side at most
+PREFIX_BYTES = 256 << 20  # of keys and values of rules kept per sampler
 
 
 @dataclass(slots=True)
 class Talk:
     """A conversation: all its tokens, of which the first `history.length` are encoded.
 
-    The token that ended an answer is left out: the chat's own layout brings it along with what follows.
+    The token that ended an answer is left out: the chat's own layout brings it along with what follows. Its first
+    `prefix` tokens are the rules, which conversations have in common.
     """
 
     tokens: Tokens
+    prefix: int = 0
     history: History = field(default_factory=History)
 
     def hear(self, tokens: Tokens) -> None:
@@ -51,6 +57,7 @@ class Sampler:
 
     def __init__(self, policy: Policy, stop_ids: Sequence[int], top_p: float = 1.0) -> None:
         self.policy, self.stop_ids, self.top_p = policy, frozenset(stop_ids), top_p
+        self._prefixes = ByteLRU(PREFIX_BYTES)
 
     @torch.no_grad()
     def sample(
@@ -62,39 +69,47 @@ class Sampler:
             InputError: a conversation grows longer than the model's context.
             TrainingFailed: the model's probabilities are not finite.
         """
+        self._share_prefixes(talks, adapter)
         prompts = [talk.tokens for talk in talks]
         said: list[list[int]] = [[] for _ in talks]
         scores: list[list[float]] = [[] for _ in talks]
         stops = [Stop.LENGTH] * len(talks)
-        live = list(range(len(talks)))
-        for step in range(max_new_tokens):
-            log_probs = self._next([talks[i] for i in live], adapter)
-            still = []
-            for i, row in zip(live, log_probs, strict=True):
-                token = self._draw(row, uniform(seeds[i], step))
-                said[i].append(token)
-                scores[i].append(float(row[token]))
-                if token in self.stop_ids:
-                    stops[i] = Stop.END
-                else:
-                    talks[i].tokens += (token,)
-                    still.append(i)
-            live = still
-            if not live:
-                break
+        adapters = [adapter] * len(talks)
+        for wave in waves(self.policy, [len(prompt) for prompt in prompts], adapters, max_new_tokens, ROWS):
+
+            def take(number: int, live: list[int], states: Tensor, wave: list[int] = wave) -> dict[int, int]:
+                going: dict[int, int] = {}
+                log_probs = self.policy.logits(states).log_softmax(-1).cpu()
+                for place, row in zip(live, log_probs, strict=True):
+                    i = wave[place]
+                    token = self._draw(row, uniform(seeds[i], number))
+                    said[i].append(token)
+                    scores[i].append(float(row[token]))
+                    if token in self.stop_ids:
+                        stops[i] = Stop.END
+                    else:
+                        talks[i].tokens += (token,)
+                        going[place] = token
+                return going
+
+            rows, histories = [prompts[i] for i in wave], [talks[i].history for i in wave]
+            write(self.policy, rows, [adapter] * len(wave), max_new_tokens, take, histories)
         return [Move("", tuple(said[i]), tuple(scores[i]), stops[i], prompt=prompts[i]) for i in range(len(talks))]
 
-    def _next(self, talks: Sequence[Talk], adapter: Adapter | None) -> Tensor:
-        """log-probabilities [B, vocabulary] of the next token, on the CPU."""
-        engine = self.policy.engine
-        adapters = [adapter] * len(talks)
-        if engine.can_extend:
-            fresh = [talk.tokens[talk.history.length :] for talk in talks]
-            hidden = engine.extend([talk.history for talk in talks], fresh, adapters)
-        else:
-            rows = [Row(talk.tokens) for talk in talks]
-            hidden = engine.encode(rows, [(len(row.tokens) - 1,) for row in rows], adapters)
-        return self.policy.logits(hidden).log_softmax(-1).cpu()
+    def _share_prefixes(self, talks: Sequence[Talk], adapter: Adapter | None) -> None:
+        """Conversations that begin with the same rules begin with the same keys and values, computed once."""
+        if not self.policy.engine.can_extend:
+            return
+        who = (-1, 0) if adapter is None else (adapter.serial, adapter.version)
+        for talk in talks:
+            if talk.history.length or not 0 < talk.prefix < len(talk.tokens):
+                continue
+            tokens = talk.tokens[: talk.prefix]
+            known: History | None = self._prefixes.get((who, tokens))
+            if known is None:
+                self.policy.engine.extend([known := History()], [tokens], [adapter])
+                self._prefixes.put((who, tokens), known, known.bytes)
+            talk.history = known.copy()
 
     def _draw(self, log_probs: Tensor, u: float) -> int:
         """The token at quantile u of the distribution, or of its nucleus: the likeliest that hold top_p of it."""

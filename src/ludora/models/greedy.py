@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ludora.models.adapters import Adapter
-from ludora.models.attention import STEP, Grid
 from ludora.models.policy import PIECE, Policy
-from ludora.models.rows import Row, Tokens, fill, parts, segments
+from ludora.models.rows import Tokens
+from ludora.models.writing import waves, write
 from ludora.types import Stop
 
-CACHE_BYTES = 2 << 30  # of keys and values held at a time
 ROWS = 256  # answers written side by side at most
 Over = Callable[[int, list[int]], bool]
 
@@ -50,14 +49,11 @@ class Greedy:
         """
         said: list[list[int]] = [[] for _ in prompts]
         stops = [Stop.LENGTH] * len(prompts)
-        for wave in self._waves(prompts, adapters, max_new_tokens):
-            kind = _InGrid if self.policy.engine.can_extend else _Anew
-            rows = kind(self.policy, [prompts[i] for i in wave], [adapters[i] for i in wave])
-            live = list(range(len(wave)))  # places within the wave
-            tokens = rows.first()
-            for number in range(max_new_tokens):
+        for wave in waves(self.policy, [len(p) for p in prompts], adapters, max_new_tokens, self.rows):
+
+            def take(number: int, live: list[int], states: Tensor, wave: list[int] = wave) -> dict[int, int]:
                 going: dict[int, int] = {}
-                for place, token in zip(live, tokens, strict=True):
+                for place, token in zip(live, likeliest(self.policy, states), strict=True):
                     i = wave[place]
                     if token in self.stop_ids:
                         stops[i] = Stop.END
@@ -67,89 +63,10 @@ class Greedy:
                         stops[i] = Stop.END
                     else:
                         going[place] = token
-                if not going or number + 1 == max_new_tokens:
-                    break
-                live, tokens = list(going), rows.more(going)
+                return going
+
+            write(self.policy, [prompts[i] for i in wave], [adapters[i] for i in wave], max_new_tokens, take)
         return [(tuple(answer), stop) for answer, stop in zip(said, stops, strict=True)]
-
-    def _waves(
-        self, prompts: Sequence[Tokens], adapters: Sequence[Adapter | None], max_new_tokens: int
-    ) -> Iterator[list[int]]:
-        """Rows of about the same length, as many as their caches have room for, each wave sorted by adapter."""
-        rank = {id(a): n for n, a in enumerate(dict.fromkeys(adapters))}
-        waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        while waiting:
-            columns = len(prompts[waiting[0]]) + max_new_tokens + STEP
-            room = CACHE_BYTES // (columns * self._bytes_per_token())
-            size = max(1, min(self.rows, room))
-            wave, waiting = waiting[:size], waiting[size:]
-            yield sorted(wave, key=lambda i: rank[id(adapters[i])])
-
-    def _bytes_per_token(self) -> int:
-        """Of keys and values in all layers; every head counted as one of keys, which is the most that there can be."""
-        base = self.policy.engine.base
-        return 2 * base.layers * base.hidden * base.dtype.itemsize
-
-
-class _InGrid:
-    """Rows with their keys and values kept. Rows that ended go on unseen until a quarter has: copying costs, too."""
-
-    def __init__(self, policy: Policy, prompts: Sequence[Tokens], adapters: Sequence[Adapter | None]) -> None:
-        self.policy, self.prompts, self.adapters = policy, prompts, list(adapters)
-        self.grid = Grid(len(prompts), policy.engine.base.device)
-        self.places = list(range(len(prompts)))  # per row of the grid
-
-    def first(self) -> list[int]:
-        """The first token of every answer, in order."""
-        found: list[int] = []
-        start = 0
-        engine, budget = self.policy.engine, self.policy.engine.chunk_tokens
-        width = max(map(len, self.prompts))
-        for members in parts(list(range(len(self.prompts))), [None] * len(self.prompts), width, budget):
-            part = slice(start, start := start + len(members))
-            rows = [self.prompts[i] for i in members]
-            ids, _ = fill(rows, [0] * len(rows), max(map(len, rows)))
-            states = engine.advance(self.grid, part, ids, segments([self.adapters[i] for i in members]))
-            lengths = torch.tensor([len(row) for row in rows]).to(states.device)
-            self.grid.lengths[part] = lengths
-            found += likeliest(self.policy, states[torch.arange(len(rows), device=states.device), lengths - 1])
-        return found
-
-    def more(self, going: dict[int, int]) -> list[int]:
-        """The next token of the answers that go on, given their last one by place; the others have ended."""
-        rows = [row for row, place in enumerate(self.places) if place in going]
-        if len(rows) <= 0.75 * len(self.places):
-            self.grid.keep(torch.tensor(rows).to(self.grid.lengths.device))
-            self.adapters = [self.adapters[row] for row in rows]
-            self.places = [self.places[row] for row in rows]
-            rows = list(range(len(rows)))
-        ids = torch.zeros(len(self.places), 1, dtype=torch.long)
-        ids[rows, 0] = torch.tensor([going[self.places[row]] for row in rows])
-        live = torch.tensor([place in going for place in self.places]).to(self.grid.lengths.device)
-        self.grid.lengths *= live  # one that ended must not outgrow the model's context
-        states = self.policy.engine.advance(self.grid, slice(0, len(self.places)), ids, segments(self.adapters))
-        self.grid.lengths += live
-        return likeliest(self.policy, states[rows, 0])
-
-
-class _Anew:
-    """Rows of a family whose attention keeps no history: every token reads its whole row again."""
-
-    def __init__(self, policy: Policy, prompts: Sequence[Tokens], adapters: Sequence[Adapter | None]) -> None:
-        self.policy, self.rows, self.adapters = policy, list(prompts), adapters
-
-    def first(self) -> list[int]:
-        return self._read(range(len(self.rows)))
-
-    def more(self, going: dict[int, int]) -> list[int]:
-        for place, token in going.items():
-            self.rows[place] += (token,)
-        return self._read(list(going))
-
-    def _read(self, places: Sequence[int]) -> list[int]:
-        rows = [Row(self.rows[place]) for place in places]
-        reads = [(len(row.tokens) - 1,) for row in rows]
-        return likeliest(self.policy, self.policy.engine.encode(rows, reads, [self.adapters[p] for p in places]))
 
 
 def likeliest(policy: Policy, hidden: Tensor) -> list[int]:

@@ -169,7 +169,7 @@ class ModelPlayer:
         talk = self._talks.pop(key, None) if self.acting.history and turn.number > 0 else None
         messages = ask(turn.messages, turn.legal, self.acting.labels, self.acting.reasoning)
         if talk is None:
-            talk = Talk(self.chat.opening(messages, self.stem(turn)))
+            talk = Talk(self.chat.opening(messages, self.stem(turn)), len(self.chat.prefix(messages)))
         else:
             talk.hear(self.chat.following(news(messages), self.stem(turn), plain=not self.acting.reasoning))
         if self.acting.history:
