@@ -210,6 +210,8 @@ def test_goes_on_from_an_adapter(train: Train) -> None:
     assert second.summary["evaluation"]["rows"][1]["player"] == f"adapter({first.summary['adapter']})"
     [start] = [event for event in second.events if event["event"] == "start"]
     assert start["started_from_sha256"] == first.summary["adapter_sha256"] in second.said
+    assert second.summary["started_from_sha256"] == start["started_from_sha256"]
+    assert "started_from_sha256" not in first.summary
     assert "started_from_sha256" not in next(event for event in first.events if event["event"] == "start")
 
 

@@ -48,7 +48,8 @@ def conclude_generation(config: EvolveConfig, history: History) -> dict[str, Any
     fronts = by_pareto(here)
     ranked = [s for front in fronts for s in front] if config.selection == "pareto" else by_quality(here)
     survivors = (ranked if config.null_mutations else _distinct(history, ranked))[: config.survivors]
-    best = by_quality(list(known.values()))[0]
+    # Not of all: new answers can put one first whose weights were given up, because it was neither best nor lived on.
+    best = by_quality([*here, *(known[name] for name in (history.best,) if name in known.keys() - set(population))])[0]
     worst = min(s.quality for s in known.values())
     largest = max(variant.parameters for variant in history.variants.values())
     return {

@@ -26,6 +26,8 @@ from ludora.runs.store import Run
 from ludora.settings import TrainSettings
 from ludora.types import Spec
 
+STARTED = "started_from_sha256"
+
 
 class Trained(Protocol):
     """Whatever was trained: its adapter, and the frozen one that it began as (None: the base)."""
@@ -68,12 +70,14 @@ def started_from(config: TrainSettings, log: RunLog) -> dict[str, str]:
         return {}
     digest = _digest(Path(config.adapter))
     log.say(f"starts from {config.adapter}: sha256 {digest}")
-    return {"started_from_sha256": digest}
+    return {STARTED: digest}
 
 
 def ended_as(run: Run) -> dict[str, str]:
-    """The adapter that a run has written, and its hash."""
-    return {"adapter": str(run.adapter), "adapter_sha256": _digest(run.adapter)}
+    """The adapter that a run has written, and its hash; and that of the one it started from."""
+    start = next((row for row in run.rows("events.jsonl") if row["event"] == "start"), {})
+    started = {STARTED: start[STARTED]} if STARTED in start else {}
+    return {"adapter": str(run.adapter), "adapter_sha256": _digest(run.adapter)} | started
 
 
 def _digest(adapter: Path) -> str:
