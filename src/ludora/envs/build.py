@@ -85,6 +85,14 @@ def _wrapped(spec: Spec) -> int:
     return wanted
 
 
+def singles(spec: Spec) -> tuple[Spec, ...]:
+    """The tasks that a spec stands for, where there is an end of them: a task file's; else none."""
+    if is_openspiel(spec):
+        return ()
+    listed = getattr(import_module(_ENVIRONMENTS[spec.name][0]), "singles", None)
+    return cast("tuple[Spec, ...]", listed(spec)) if listed else ()
+
+
 def is_openspiel(spec: Spec) -> bool:
     """Whether the spec names an OpenSpiel game, known or not."""
     return spec.name not in _ENVIRONMENTS

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ludora.envs.build import make_env, num_players, task_spec
+from ludora.envs.build import make_env, num_players, singles, task_spec
 from ludora.envs.openspiel_tree import compile_tree
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
@@ -22,7 +22,7 @@ from ludora.evals.record import BEST, Evaluation, Row, SeatResult
 from ludora.evals.stats import mean_interval, wilson
 from ludora.players.base import Explicit, Player, check_plays
 from ludora.players.search import sees_hidden
-from ludora.rng import stream
+from ludora.rng import generator, stream
 from ludora.rollout import Finished, Game, collect
 from ludora.types import Outcome, Spec, Stop, Task, Trajectory
 
@@ -143,10 +143,15 @@ def _check_games(games: int, exact: bool) -> None:
 
 
 def deals(spec: Spec, games: int, seed: int) -> list[Task]:
-    """The tasks every contender plays: each deal once from every seat, at least `games` in all."""
+    """The tasks every contender plays: each deal once from every seat, at least `games` in all.
+
+    Of a file of tasks each comes up equally often, in an order of the seed's.
+    """
     seats = num_players(spec)
+    among = list(singles(spec)) or [spec]
+    generator("evaluation order", seed).shuffle(among)
     return [
-        Task(spec, stream("evaluation", seed, number) >> 33, seat)
+        Task(among[number % len(among)], stream("evaluation", seed, number) >> 33, seat)
         for number in range(math.ceil(games / seats))
         for seat in range(seats)
     ]

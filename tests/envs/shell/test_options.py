@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ludora.envs.build import make_env, num_players, task_spec
 from ludora.envs.shell.options import entry_of, options_of
 from ludora.envs.shell.templates.all import TEMPLATES
 from ludora.errors import InputError
+from ludora.evals.evaluate import deals
 from ludora.types import Task
 
 
@@ -111,6 +113,19 @@ def test_entries_of_a_file(path: Path) -> None:
     assert train | eval_ == everything and not train & eval_ and 4 <= len(eval_) <= 12
     assert drawn(", index=17") == {"17"}
     assert drawn(", skill=vi") == {str(n) for n in range(0, 40, 2)}
+
+
+def test_an_evaluation_takes_every_entry_of_a_file_equally_often(path: Path) -> None:
+    def asked(options: str, games: int, seed: int = 0) -> list[str]:
+        spec = task_spec(f'shell(path="{path}"{options})')
+        return [entry_of(task).key for task in deals(spec, games, seed)]
+
+    assert sorted(asked("", 40)) == sorted(str(n) for n in range(40))
+    assert set(Counter(asked(", skill=vi", 60)).values()) == {3}
+    assert len(set(asked("", 12))) == 12 and asked("", 12) != asked("", 12, seed=1)
+    assert asked("", 12) == asked("", 40)[:12]
+    assert asked(", index=17", 3) == ["17"] * 3
+    assert len({task.seed for task in deals(task_spec(f'shell(path="{path}")'), 80, 0)}) == 80
 
 
 @pytest.mark.parametrize(

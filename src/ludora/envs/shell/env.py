@@ -123,6 +123,11 @@ def canonical(spec: Spec) -> Spec:
     return options.canonical(spec)
 
 
+def singles(spec: Spec) -> tuple[Spec, ...]:
+    """A spec for each entry of a task file; see `options.singles`."""
+    return options.singles(spec)
+
+
 class ShellEnv:
     """One episode. `status` and `verdict` say how it stands.
 

@@ -183,6 +183,18 @@ def instance(template: Template, split: str, number: int) -> Entry:
     return template.instance(generator("shell", template.name, split, number), evaluation=split != TRAIN)
 
 
+def singles(spec: Spec) -> tuple[Spec, ...]:
+    """A spec for each entry of a task file, in its order; of built-in tasks there is no end: none.
+
+    Raises:
+        InputError: see `options_of`.
+    """
+    options = options_of(spec)
+    if not options.path or options.index:
+        return ()
+    return tuple(canonical(Spec("shell", params=(*spec.params, ("index", entry.key)))) for entry in entries_of(options))
+
+
 def canonical(spec: Spec) -> Spec:
     """The one spec of equal tasks: what is the default is left out.
 
