@@ -22,7 +22,6 @@ from ludora.evolve.operators import (
     cross,
     hypervolume,
     mutate,
-    shrunk,
 )
 from ludora.evolve.selection import keep_after_rung
 from ludora.evolve.settings import EvolveConfig
@@ -125,22 +124,6 @@ def born(name: str, genome: Genome, generation: int, clone_of: str = "") -> dict
 
 
 # ---- who is better -------------------------------------------------------------------------------------------------
-
-
-def test_noise_is_shrunk_and_exact_values_are_not() -> None:
-    """Three means 0, 1, 2 with error 1: spread 2, minus 2 expected of noise alone, leaves nothing: all are equal."""
-    assert [round(mean, 9) for mean, _ in shrunk([0.0, 1.0, 2.0], [1.0, 1.0, 1.0])] == [1.0, 1.0, 1.0]
-    sure = shrunk([0.0, 1.0, 2.0], [0.1, 0.1, 0.1])  # tau^2 = (200 - 2) / (300 - 100) = 0.99
-    assert sure[2][0] == pytest.approx(1 + 0.99 / (0.99 + 0.01)) and sure[2][1] == pytest.approx(math.sqrt(0.99) * 0.1)
-    assert shrunk([0.0, 5.0], [0.0, 0.0]) == [(0.0, 0.0), (5.0, 0.0)]
-    mixed = shrunk([0.0, 1.0, 2.0, 9.0], [1.0, 1.0, 1.0, 0.0])
-    assert mixed[3] == (9.0, 0.0)
-
-
-def test_who_answered_more_is_trusted_more() -> None:
-    """Of two with the same lucky mean, the one with the smaller error keeps more of it."""
-    found = shrunk([0.5, 0.52, 0.6, 0.6], [0.03, 0.03, 0.02, 0.06])
-    assert found[2][0] > found[3][0] > 0.5
 
 
 def test_fronts() -> None:

@@ -13,7 +13,7 @@ from ludora.data.sources import load
 from ludora.evals.quiz import Quiz, from_records, is_right
 from ludora.evals.records import Record, totals
 from ludora.evals.scoring import Scorer, lesson
-from ludora.evolve.history import Score
+from ludora.evolve.history import WORST, Score
 from ludora.evolve.settings import EvolveConfig
 from ludora.learn.pupil import chunks
 from ludora.models.adapters import Adapter
@@ -22,7 +22,6 @@ from ludora.players.studio import Studio
 
 MOST_PERPLEXITY = 1000.0  # of one question, as in the seed's fitness
 FINAL, TEST, RUNG = "final", "test", "rung"  # blocks of questions; the others are the generations' numbers
-WORST = -1e9  # the fitness of numbers that are not finite
 TOGETHER = 64  # questions whose frozen part is computed side by side
 
 
@@ -162,4 +161,5 @@ def _score(values: Sequence[float], measures: dict[str, float]) -> Score:
     if not all(map(math.isfinite, values)):
         return Score(len(values), WORST, 0.0, measures)
     mean = math.fsum(values) / len(values)
-    return Score(len(values), mean, math.fsum((v - mean) ** 2 for v in values) / max(1, len(values) - 1), measures)
+    variance = math.fsum((v - mean) ** 2 for v in values) / max(1, len(values) - 1)
+    return Score(len(values), mean, variance, measures, tuple(values))

@@ -93,7 +93,8 @@ class GameFitness:
         values = [math.fsum(v) / len(v) for v in by_deal.values()]
         mean = math.fsum(values) / len(values)
         variance = math.fsum((v - mean) ** 2 for v in values) / max(1, len(values) - 1)
-        return Score(len(values), mean, variance, {"win_rate": wins / games})
+        paired = tuple(values) if games == len(tasks) else ()  # with gaps, nobody knows what belongs together
+        return Score(len(values), mean, variance, {"win_rate": wins / games}, paired)
 
 
 def _lessons(

@@ -22,6 +22,7 @@ from typing import Any
 
 from ludora.evolve.genome import Genome, Value
 
+WORST = -1e9  # the fitness of numbers that are not finite
 BASE = "base"  # the name under which the base model's own results stand
 
 
@@ -29,13 +30,20 @@ BASE = "base"  # the name under which the base model's own results stand
 class Score:
     """The answers to a block of questions: mean and variance of what is selected by, over `n` questions.
 
-    A variance of 0 means an exact value. `measures` are further figures, such as accuracy and perplexity.
+    A variance of 0 means an exact value. `measures` are further figures, such as accuracy and perplexity. `values` are
+    those of the single questions while they are at hand; they are not written down.
     """
 
     n: int
     mean: float
     variance: float
     measures: dict[str, float] = field(default_factory=dict)
+    values: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return math.sqrt(self.variance / self.n)
 
 
 @dataclass(slots=True)
@@ -72,6 +80,11 @@ class Variant:
         mean = math.fsum(score.n * score.mean for score in self.scores.values()) / n
         squares = math.fsum(s.n * (s.variance + (s.mean - mean) ** 2) for s in self.scores.values())
         return mean, math.sqrt(squares) / n
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its value was computed, not measured on questions or games."""
+        return all(score.n == 1 and score.variance == 0 for score in self.scores.values())
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""

@@ -88,28 +88,6 @@ class Standing:
     parameters: int
 
 
-def shrunk(means: Sequence[float], errors: Sequence[float]) -> list[tuple[float, float]]:
-    """Posterior means and deviations of true values that were measured with noise.
-
-    Normal prior over the variants, its mean and spread estimated from them (empirical Bayes; DerSimonian and Laird 1986
-    for the spread). The best of many noisy measurements is too good; its posterior mean is not.
-    """
-    known = [(m, e) for m, e in zip(means, errors, strict=True)]
-    noisy = [(m, e) for m, e in known if e > 0]
-    if len(noisy) < 3:
-        return known
-    weights = [1 / e**2 for _, e in noisy]
-    total = math.fsum(weights)
-    centre = math.fsum(w * m for w, (m, _) in zip(weights, noisy, strict=True)) / total
-    spread = math.fsum(w * (m - centre) ** 2 for w, (m, _) in zip(weights, noisy, strict=True))
-    between = max(0.0, (spread - (len(noisy) - 1)) / (total - math.fsum(w * w for w in weights) / total))
-    found = []
-    for mean, error in known:
-        share = between / (between + error**2) if between + error**2 > 0 else 1.0
-        found.append((centre + share * (mean - centre), math.sqrt(share) * error))
-    return found
-
-
 def by_pareto(standings: Sequence[Standing]) -> list[list[Standing]]:
     """Fronts, the best first: nobody in a front is beaten in quality and parameters at once by one of it or below.
 

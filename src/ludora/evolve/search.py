@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from ludora.errors import InputError
 from ludora.evolve import finals
 from ludora.evolve.breeding import breed
+from ludora.evolve.estimates import apart_from_difficulty
 from ludora.evolve.fitness import Fitness, make_fitness
 from ludora.evolve.genome import Genome, Space
 from ludora.evolve.history import BASE, History, Score, Variant
@@ -150,7 +151,9 @@ class Search:
         return found
 
     def record_scores(self, scores: dict[str, Score], block: str) -> None:
-        """Write scores down."""
+        """Write scores down, their variances without the difficulty of the questions."""
+        rest = apart_from_difficulty({name: s.values for name, s in scores.items() if name != BASE and s.values})
+        scores = {name: replace(s, variance=rest.get(name, s.variance)) for name, s in scores.items()}
         for name, score in scores.items():
             trial = self.trials.get(name)
             row = {"n": score.n, "mean": score.mean, "variance": score.variance, "measures": score.measures}

@@ -7,8 +7,9 @@ from statistics import median
 from typing import Any
 
 from ludora.errors import TrainingFailed
-from ludora.evolve.history import History, Variant
-from ludora.evolve.operators import Standing, by_pareto, by_quality, converged, hypervolume, shrunk
+from ludora.evolve.estimates import levels, shrunk
+from ludora.evolve.history import BASE, WORST, History, Variant
+from ludora.evolve.operators import Standing, by_pareto, by_quality, converged, hypervolume
 from ludora.evolve.settings import EvolveConfig
 
 WINDOW, GAIN = 5, 0.01  # convergence: generations looked at, and the relative gain that is too little
@@ -17,15 +18,35 @@ WINDOW, GAIN = 5, 0.01  # convergence: generations looked at, and the relative g
 def standings(config: EvolveConfig, history: History) -> dict[str, Standing]:
     """What is known of every variant that went through the whole training, clones included."""
     names = [name for name in history.variants if history.unrivalled(name) and _scores(history, name)]
-    measured = [history.original(history.variants[name]).measured for name in names]
+    originals = [history.original(history.variants[name]) for name in names]
+    measured = {variant.id: variant.measured for variant in originals}
     if config.posterior:
-        # Whose answers were all right, or all wrong, is not as sure as its sample variance of 0 says.
-        least = median([error for _, error in measured if error > 0] or [0.0]) / 2
-        measured = shrunk([mean for mean, _ in measured], [max(error, least) for _, error in measured])
+        measured |= _posterior(config, history, [v for v in originals if v.measured[0] > WORST / 2 and not v.is_exact])
     return {
-        name: Standing(name, mean, error, history.variants[name].parameters)
-        for name, (mean, error) in zip(names, measured, strict=True)
+        name: Standing(name, *measured[original.id], history.variants[name].parameters)
+        for name, original in zip(names, originals, strict=True)
     }
+
+
+def _posterior(config: EvolveConfig, history: History, variants: list[Variant]) -> dict[str, tuple[float, float]]:
+    """Posterior mean and deviation of each: the blocks' difficulty taken out, then drawn towards the mean of all.
+
+    The base, which answered every block, helps to tell the blocks apart.
+    """
+    scores = {variant.id: variant.scores for variant in variants}
+    errors = [score.error for blocks in scores.values() for score in blocks.values() if score.error > 0]
+    if not errors:
+        return {}
+    least = median(errors) / 2  # whose answers were all right, or all wrong, is not as sure as a variance of 0 says
+    answered = [(name, block, s.mean, max(s.error, least)) for name, own in scores.items() for block, s in own.items()]
+    if config.fresh_questions:
+        blocks = {block for _, block, *_ in answered} & history.base.keys()
+        base = [(BASE, block, history.base[block]) for block in sorted(blocks)]
+        known = levels(answered + [(name, block, s.mean, max(s.error, least)) for name, block, s in base])
+    else:
+        known = {name: (mean, error) for name, _, mean, error in answered}  # all answered the same, once
+    names = list(scores)
+    return dict(zip(names, shrunk(*zip(*(known[name] for name in names), strict=True)), strict=True))
 
 
 def _scores(history: History, name: str) -> bool:

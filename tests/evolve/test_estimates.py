@@ -1,0 +1,100 @@
+"""What variants are worth: the questions' difficulty is no noise, a hard block is nobody's fault, and luck is shrunk."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tests.evolve.test_genome import GENOME, born
+
+from ludora.evolve.estimates import apart_from_difficulty, levels, shrunk
+from ludora.evolve.history import History
+from ludora.evolve.selection import conclude_generation
+from ludora.evolve.settings import EvolveConfig
+
+
+def test_what_is_hard_for_all_is_no_noise() -> None:
+    draw = np.random.default_rng(0)
+    hard, noise = draw.normal(0, 1.0, 400), draw.normal(0, 0.2, (6, 400))
+    values = {str(i): (i + hard + noise[i]).tolist() for i in range(6)}
+    found = apart_from_difficulty(values)
+    assert all(np.var(list(values[name])) > 0.8 for name in values)
+    assert [found[name] for name in values] == pytest.approx([0.04] * 6, rel=0.25)
+    assert apart_from_difficulty({"alone": [1.0, 2.0]}) == apart_from_difficulty({"a": [1.0], "b": [2.0]}) == {}
+    assert apart_from_difficulty({}) == {}
+    two = apart_from_difficulty({"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 6.0]})  # halves of the difference: 0, 0, 1.5
+    assert two["a"] == two["b"] == pytest.approx(2 * np.var([0, 0, 1.5], ddof=1))
+
+
+def test_a_hard_block_is_nobodys_fault() -> None:
+    """The second block costs everybody 3; what lives on answered both and tells so."""
+    found = levels([("old", "0", 5.0, 0.1), ("new", "1", 4.0, 0.1), ("old", "1", 2.0, 0.1), ("left", "0", 4.5, 0.1)])
+    mean = {name: value for name, (value, _) in found.items()}
+    assert mean["new"] - mean["old"] == pytest.approx(2.0) and mean["old"] - mean["left"] == pytest.approx(0.5)
+    assert mean["old"] == pytest.approx(3.5)  # over both blocks, whose effects add up to 0
+    assert levels([("a", "0", 1.0, 0.5), ("b", "0", 2.0, 0.25)]) == {
+        "a": pytest.approx((1.0, 0.5)),
+        "b": pytest.approx((2.0, 0.25)),
+    }
+
+
+def test_errors_of_levels_are_what_repeated_measurements_show() -> None:
+    """Three generations, each with two that lived on: 2,000 simulated evolutions."""
+    draw = np.random.default_rng(1)
+    asked = {"0": "abcd", "1": "abef", "2": "aegh"}
+    design = [(who, block, 0.1 + 0.05 * (ord(who) % 3)) for block, members in asked.items() for who in members]
+    truth = {who: 0.3 * i for i, who in enumerate("abcdefgh")}
+    block_effect = {"0": 0.0, "1": -2.0, "2": 2.0}
+    off = []
+    for _ in range(2000):
+        rows = [(w, b, truth[w] + block_effect[b] + draw.normal(0, e), e) for w, b, e in design]
+        off.append([(mean - truth[w]) / error for w, (mean, error) in levels(rows).items()])
+    assert np.mean(off, 0) == pytest.approx(np.zeros(8), abs=0.1)
+    assert np.std(off, 0) == pytest.approx(np.ones(8), abs=0.06)
+
+
+def _history(*scored: tuple[str, str, float, float]) -> History:
+    history = History(lambda kind, **row: None)
+    for name in dict.fromkeys(name for name, *_ in scored if name != "base"):
+        history.record("born", **born(name, GENOME, 0))
+    for name, block, mean, variance in scored:
+        history.record(
+            "scored", id=name, block=block, n=100, mean=mean, variance=variance, measures={}, steps=1, tokens=1
+        )
+    return history
+
+
+def test_who_answered_a_hard_block_is_judged_beside_those_who_did_too() -> None:
+    """`b` looks worse than `c` only because it answered harder questions."""
+    rows = [("base", "0", -3.0, 0.1), ("base", "1", -4.0, 0.1), ("a", "0", -1.0, 1e-4), ("a", "1", -2.0, 1e-4)]
+    rows += [("b", "1", -1.8, 1e-4), ("c", "0", -1.1, 1e-4)]
+    common = {"selection": "quality", "null_mutations": True, "survivors": 3}
+    row = conclude_generation(EvolveConfig(**common), _history(*rows))
+    assert row["survivors"] == ["b", "a", "c"] and row["best"] == "b"
+    assert row["fitness"]["b"] - row["fitness"]["a"] == pytest.approx(0.2, rel=0.05)
+    raw = conclude_generation(EvolveConfig(**common, posterior=False), _history(*rows))
+    assert raw["survivors"] == ["a", "c", "b"] or raw["survivors"] == ["c", "a", "b"]
+
+
+def test_numbers_that_are_not_finite_draw_nobody_down() -> None:
+    rows = [("base", "0", -3.0, 0.1), ("a", "0", -1.0, 0.01), ("b", "0", -1.2, 0.01), ("c", "0", -1.4, 0.01)]
+    row = conclude_generation(EvolveConfig(selection="quality"), _history(*rows, ("bad", "0", -1e9, 0.0)))
+    assert row["best"] == "a" and row["fitness"]["bad"] == -1e9
+    assert all(-1.5 < row["fitness"][name] < -0.9 for name in "abc")
+
+
+def test_noise_is_shrunk_and_exact_values_are_not() -> None:
+    """Three means 0, 1, 2 with error 1: spread 2, minus 2 expected of noise alone, leaves nothing: all are equal."""
+    assert [round(mean, 9) for mean, _ in shrunk([0.0, 1.0, 2.0], [1.0, 1.0, 1.0])] == [1.0, 1.0, 1.0]
+    sure = shrunk([0.0, 1.0, 2.0], [0.1, 0.1, 0.1])  # tau^2 = (200 - 2) / (300 - 100) = 0.99
+    assert sure[2][0] == pytest.approx(1 + 0.99 / (0.99 + 0.01)) and sure[2][1] == pytest.approx(math.sqrt(0.99) * 0.1)
+    assert shrunk([0.0, 5.0], [0.0, 0.0]) == [(0.0, 0.0), (5.0, 0.0)]
+    mixed = shrunk([0.0, 1.0, 2.0, 9.0], [1.0, 1.0, 1.0, 0.0])
+    assert mixed[3] == (9.0, 0.0)
+
+
+def test_who_answered_more_is_trusted_more() -> None:
+    """Of two with the same lucky mean, the one with the smaller error keeps more of it."""
+    found = shrunk([0.5, 0.52, 0.6, 0.6], [0.03, 0.03, 0.02, 0.06])
+    assert found[2][0] > found[3][0] > 0.5
