@@ -30,8 +30,8 @@ from ludora.evolve.fitness import DataFitness
 from ludora.evolve.history import History
 from ludora.evolve.settings import EvolveConfig
 from ludora.learn.cohort import Cohort, Plan, Recipe, Trial
+from ludora.models import greedy
 from ludora.models.families import LoraSettings, resolve_targets
-from ludora.models.greedy import Greedy
 from ludora.models.policy import Text
 from ludora.players.studio import Studio
 from ludora.rng import generator
@@ -105,7 +105,7 @@ def patch_rows(rows: int) -> Iterator[None]:
     if not rows:
         yield
         return
-    with patch.object(Greedy, "_waves", lambda self, prompts, *rest: iter([[i] for i in range(len(prompts))])):
+    with patch.object(greedy, "waves", lambda policy, lengths, *rest: iter([[i] for i in range(len(lengths))])):
         yield
 
 

@@ -73,12 +73,15 @@ def write_data(options: argparse.Namespace, path: Path) -> None:
         draw = generator("sft benchmark")
         single = [
             {
-                **{"version": 1, "kind": "trajectory", "task": GAME, "seed": i, "seat": turn.seat},
+                **{"version": 1, "kind": "trajectory", "task": GAME, "seed": i, "seat": turn.seat, "player": "random"},
+                **{"outcome": "truncated", "score": 0.5, "end": "truncated"},
                 "steps": [
                     {
                         "messages": [{"role": m.role, "content": m.content} for m in turn.messages],
                         "legal": list(turn.legal or ()),
                         "move": draw.choice(turn.legal or ("",)),
+                        "reasoning": "",
+                        "reward": 0.0,
                     }
                 ],
             }

@@ -88,7 +88,9 @@ def test_noise_is_shrunk_and_exact_values_are_not() -> None:
     """Three means 0, 1, 2 with error 1: spread 2, minus 2 expected of noise alone, leaves nothing: all are equal."""
     assert [round(mean, 9) for mean, _ in shrunk([0.0, 1.0, 2.0], [1.0, 1.0, 1.0])] == [1.0, 1.0, 1.0]
     sure = shrunk([0.0, 1.0, 2.0], [0.1, 0.1, 0.1])  # tau^2 = (200 - 2) / (300 - 100) = 0.99
-    assert sure[2][0] == pytest.approx(1 + 0.99 / (0.99 + 0.01)) and sure[2][1] == pytest.approx(math.sqrt(0.99) * 0.1)
+    assert sure[2][0] == pytest.approx(1 + 0.99 / (0.99 + 0.01))
+    assert sure[2][1] == pytest.approx(math.sqrt(0.99 * 0.1**2 + 0.01**2 / 300))
+    assert shrunk([0.0, 1.0, 2.0], [1.0, 1.0, 1.0])[0][1] == pytest.approx(math.sqrt(1 / 3))  # that of the mean of all
     assert shrunk([0.0, 5.0], [0.0, 0.0]) == [(0.0, 0.0), (5.0, 0.0)]
     mixed = shrunk([0.0, 1.0, 2.0, 9.0], [1.0, 1.0, 1.0, 0.0])
     assert mixed[3] == (9.0, 0.0)

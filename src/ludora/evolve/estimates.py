@@ -69,5 +69,6 @@ def shrunk(means: Sequence[float], errors: Sequence[float]) -> list[tuple[float,
     found = []
     for mean, error in known:
         share = between / (between + error**2) if between + error**2 > 0 else 1.0
-        found.append((centre + share * (mean - centre), math.sqrt(share) * error))
+        deviation = math.sqrt(share * error**2 + (1 - share) ** 2 / total)  # the centre is not known exactly, either
+        found.append((centre + share * (mean - centre), deviation))
     return found
