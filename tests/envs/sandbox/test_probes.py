@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.envs.sandbox import rig
 
 from ludora.envs.sandbox.base import Done
 from ludora.envs.sandbox.build import open_sandbox
-from ludora.envs.sandbox.probes import FORGERIES, PROBES
+from ludora.envs.sandbox.probes import FORGERIES, PROBES, Forgery
 from ludora.envs.sandbox.probing import Finding, forge, probe_all
 from ludora.envs.sandbox.roots import Root
 
@@ -51,10 +53,19 @@ def test_everything_is_contained_as_an_ordinary_user() -> None:
     contained([Finding(**finding) for finding in said["findings"]])
 
 
-@pytest.mark.parametrize("forgery", [f for f in FORGERIES if f.works == "always"], ids=lambda f: f.name)
-def test_these_forgeries_work_where_the_verdict_is_any_command(root: Root, forgery: object) -> None:
+def test_no_verdict_is_forged_where_usr_can_be_written_to(writable: Root) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda f: forge(f, lambda limits: open_sandbox(limits, root=writable)), FORGERIES)
+        assert [finding for finding in found if not finding.contained] == []
+
+
+@pytest.mark.parametrize("forgery", [f for f in FORGERIES if f.works != "never"], ids=lambda f: f.name)
+def test_these_forgeries_work_where_the_verdict_is_any_command(root: Root, writable: Root, forgery: Forgery) -> None:
     """Otherwise that they do not work on a trusted one would say nothing."""
-    assert not forge(forgery, lambda limits: open_sandbox(limits, root=root), trusted=False).contained
+    if shutil.which(forgery.needs, path="/usr/bin") is None:
+        pytest.skip(f"{forgery.needs} is not installed")
+    used = writable if forgery.works == "/usr" else root
+    assert not forge(forgery, lambda limits: open_sandbox(limits, root=used), trusted=False).contained
 
 
 class Leaky:
