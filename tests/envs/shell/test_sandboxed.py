@@ -92,6 +92,7 @@ def test_verify_says_what_is_wrong_with_a_file(tmp_path: Path, capsys: pytest.Ca
         "reference_correct": 2,
         "untouched_correct": 1,
     }
+    assert found["backend"] == "namespaces" and found["root"] == "host" and len(found["digest"]) == 64
     assert {u["entry"]: u["why"] for u in found["unsound"]} == {
         "bad": "the solution ended with status 3 (oh no), the check ended with status 1",
         "idle": "the check succeeds on the untouched machine",

@@ -29,6 +29,8 @@ def open_sandbox(
         EnvBroken: it did not start.
     """
     if backend == "namespaces":
+        if image:
+            raise InputError(f"an image ({image}) is for docker or podman", "backend=docker or backend=podman")
         try:
             return namespaces.start(root or find_root(), limits)
         except EnvBroken:
