@@ -32,7 +32,7 @@ def verify(
     """
     from pathlib import Path
 
-    from ludora.envs.sandbox.build import open_sandbox
+    from ludora.envs.sandbox.build import facts, open_sandbox
     from ludora.envs.shell.entries import read_entries
     from ludora.envs.shell.env import Verdict
     from ludora.envs.shell.options import Options
@@ -45,15 +45,13 @@ def verify(
         entries = list(read_entries(Path(file)).values())
     else:
         entries = [entry for number in range(instances or 1) for entry in built_in(number)]
-    sandbox = open_sandbox(backend=backend, image=image)  # what cannot be had is refused before anything is tried
-    facts = sandbox.facts
-    sandbox.close()
+    open_sandbox(backend=backend, image=image).close()  # what cannot be had is refused before anything is tried
     options = Options(seconds=seconds, backend=backend, image=image)
     with _progress(len(entries)) as step:
         proofs = prove(entries, options, threads=threads, progress=step)
     bad = unsound(proofs)
     data: dict[str, Any] = {
-        **facts,
+        **facts(backend, image),
         "tasks": file or "built-in",
         "total": len(proofs),
         "reference_correct": sum(proof.reference is Verdict.CORRECT for proof in proofs),
@@ -64,8 +62,8 @@ def verify(
     }
 
     def show(console: Console) -> None:
-        facts = [(key, str(value)) for key, value in data.items() if key != "unsound"]
-        table("", ("", ""), facts)(console)
+        told = [(key, str(value)) for key, value in data.items() if key != "unsound"]
+        table("", ("", ""), told)(console)
         if bad:
             rows = [(p.key, str(p.reference), str(p.untouched), p.why) for p in bad]
             table("", ("entry", "reference", "untouched", "why"), rows)(console)

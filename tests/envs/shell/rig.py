@@ -48,6 +48,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *sandboxes: ScriptedSandbox, entry: Ent
         return waiting.pop(0)
 
     monkeypatch.setattr(env, "open_sandbox", open_sandbox)
+    monkeypatch.setattr(env, "facts", lambda *_: {"root": "scripted"})
     if entry is not None:
         monkeypatch.setattr(env.options, "entry_of", lambda task: entry)
     return asked

@@ -12,6 +12,7 @@ from tests.envs.shell.test_entries import raw, write
 from ludora.cli.main import run
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.check import check_env
+from ludora.envs.sandbox.build import facts
 from ludora.envs.shell.env import ShellEnv, Verdict
 from ludora.envs.shell.options import Options, instance
 from ludora.envs.shell.templates.all import TEMPLATES
@@ -110,5 +111,7 @@ def test_data_and_evaluation_as_commands(tmp_path: Path, capsys: pytest.CaptureF
     )
     assert json.loads(capsys.readouterr().out)["conversations"] == 3 == len(out.read_text().splitlines())
     assert run(["evaluate", "reference", "shell(split=eval, level=1)", "--games", "2", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    told = json.loads(capsys.readouterr().out)
+    assert told["setting"] == facts() and told["setting"]["root"] == "host"
+    (row,) = told["rows"]
     assert row["wins"] == 2 and {group["kind"] for group in row["by_group"]} >= {"skill", "level", "status"}

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ludora.envs.sandbox.base import Done, Limits, Sandbox
-from ludora.envs.sandbox.build import open_sandbox
+from ludora.envs.sandbox.build import facts, open_sandbox
 from ludora.envs.shell import actions, options
 from ludora.envs.shell.entries import Entry, Script
-from ludora.errors import EnvBroken
+from ludora.errors import EnvBroken, InputError
 from ludora.types import End, Message, Move, Outcome, Result, Spec, Task, Turn
 
 
@@ -139,6 +139,15 @@ def canonical(spec: Spec) -> Spec:
 def singles(spec: Spec) -> tuple[Spec, ...]:
     """A spec for each entry of a task file; see `options.singles`."""
     return options.singles(spec)
+
+
+def setting(spec: Spec) -> Mapping[str, str]:
+    """What the sandboxes of a task start from, for the record of a result; nothing where none can be had here."""
+    chosen = options.options_of(spec)
+    try:
+        return facts(chosen.backend, chosen.image)
+    except InputError:
+        return {}
 
 
 class ShellEnv:
