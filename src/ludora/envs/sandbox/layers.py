@@ -195,8 +195,10 @@ def merge(layers: tuple[str, ...], last: str, place: str, nothing: str) -> None:
     try:
         mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={':'.join((*layers, last))},userxattr")
     except OSError:  # three layers on one another are one too many: take our own and the root beneath it
-        wanted = (*layers, f"{CLEAN}/tmp/upper{last}", f"{BASE}{last}", nothing)
-        found = [path for path in dict.fromkeys(wanted) if os.path.isdir(path)]
+        found: list[str] = []
+        for path in (*layers, f"{CLEAN}/tmp/upper{last}", f"{BASE}{last}", nothing):
+            if os.path.isdir(path) and not any(os.path.samefile(path, before) for before in found):
+                found.append(path)
         mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={':'.join(found)},userxattr")
 
 
