@@ -12,7 +12,11 @@ import os
 LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 TRUSTED_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 # Of /usr: what programs load code from, and compilers their text.
-CODE = ("lib", "lib32", "lib64", "libexec", "libx32", "share/perl", "share/perl5", "include")
+CODE = (
+    *("lib", "lib32", "lib64", "libexec", "libx32", "share/perl", "share/perl5", "include"),
+    *("x86_64-linux-gnu", "aarch64-linux-gnu"),
+)
+PYTHON_LOOKS_FOR = ("pyvenv.cfg", "pybuilddir.txt")  # beside itself and above, to learn where its modules are
 LOCAL_CODE = ("lib", "share/perl", "include")  # of /usr/local
 # Of /etc: what decides which code a program loads, or whom it asks. The rest of /etc is state: what verdicts are about.
 PINNED = ("ld.so.cache", "ld.so.conf", "ld.so.preload", "ld.so.conf.d", "nsswitch.conf", "alternatives")
@@ -89,7 +93,7 @@ def trusted_view() -> None:
     mount("tmpfs", place, "tmpfs", NO_DEVICES, "size=2m,nr_inodes=40000,mode=755")
     for folder in (top, pins, covers, local, nothing):
         os.mkdir(folder)
-    for name in sorted({*os.listdir("/"), "dev", "etc", "usr"} - set(LINKS)):
+    for name in sorted({*os.listdir("/"), "dev", "etc", "usr"} - {*LINKS, *PYTHON_LOOKS_FOR}):
         show_as_it_is(name, top)
     for name in LINKS:
         if os.path.islink(f"{CLEAN}/{name}"):
@@ -129,7 +133,11 @@ def cover(covers: str, none: str) -> None:
         if not os.path.lexists(f"{CLEAN}/usr/{name}"):
             os.makedirs(os.path.dirname(f"{covers}/usr/{name}"), exist_ok=True)
             os.link(none, f"{covers}/usr/{name}")
-    later: set[str] = set()
+    os.makedirs(f"{covers}/usr/local", exist_ok=True)
+    for name in PYTHON_LOOKS_FOR:
+        os.link(none, f"{covers}/usr/{name}")
+        os.link(none, f"{covers}/usr/local/{name}")
+    later = set(PYTHON_LOOKS_FOR)
     for folder in reversed(TRUSTED_PATH.split(":")):
         pristine = f"{BASE if folder.startswith('/usr/local') else CLEAN}{folder}"
         names = set(os.listdir(pristine)) if os.path.isdir(pristine) and not os.path.islink(pristine) else set()
@@ -145,8 +153,7 @@ def merge_local(local: str, covers: str, place: str, nothing: str) -> None:
     programs = [name for name in programs if os.listdir(f"{BASE}/usr/local/{name}")]
     for name in (*LOCAL_CODE, *programs):
         os.makedirs(f"{local}/{name}")
-    hiding = (local, covers) if programs else (local,)
-    merge(hiding, "/usr/local", place, nothing)
+    merge((local, covers), "/usr/local", place, nothing)
     for name in LOCAL_CODE:
         clean = f"{BASE}/usr/local/{name}"
         mount(clean if os.path.isdir(clean) else nothing, f"{place}/{name}", flags=BIND)
@@ -217,6 +224,11 @@ def pin(etc: str, pins: str) -> None:
                     copy(f"{source}/{link}", f"{target}/{link}")
         else:
             copy(source, target)
+    with open(f"{pins}/nsswitch.conf", "r+b") as stream:  # systemd's module takes users from files of its own, too
+        kept = stream.read().replace(b" systemd", b"")
+        stream.seek(0)
+        stream.truncate()
+        stream.write(kept)
 
 
 def copy(source: str, target: str) -> None:

@@ -297,9 +297,18 @@ while True:
     if kind == 15: asking.sendall(struct.pack('iiii', 2, 1, 1, 0))
     asking.close()
 """
+_USERDB = """for folder in /etc/userdb /run/userdb; do
+    mkdir -p $folder; echo '{"groupName": "team", "gid": 5005}' > $folder/team.group; ln -s team.group $folder/5005.group
+done"""
 _USER_SITE = """import os, site
 os.makedirs(site.getusersitepackages())
 open(site.getusersitepackages() + '/x.pth', 'w').write('import os; os._exit(0)')"""
+_VENV = """import os
+own, other = os.path.dirname(os.__file__), '/evil' + os.path.dirname(os.__file__).removeprefix('/usr')
+os.makedirs(other)
+for name in os.listdir(own): name == 'sitecustomize.py' or os.symlink(f'{own}/{name}', f'{other}/{name}')
+open(f'{other}/sitecustomize.py', 'w').write('import os; os._exit(0)')
+open('/usr/pyvenv.cfg', 'w').write('home = /evil/bin')"""
 _FAKE_DEV = "rm /dev/{0}; mkdir /dev/{0}; for i in 9 {{60..63}}; do echo '{1}' > /dev/{0}/$i; done"
 _EARLIER = "for c in getent stat id grep bash; do cp /bin/true /usr/sbin/$c; done"
 _HEADER = "mkdir -p /usr/local/include; echo 'static void __attribute__((constructor)) f(void) { _Exit(0); } void _Exit(int);' > /usr/local/include/stdio.h"
@@ -344,10 +353,12 @@ FORGERIES = (
     Forgery("programs of the same name in /usr/sbin", _EARLIER, "/usr"),
     Forgery("a script of that name in /usr/sbin", f"{_FAKE}; for c in getent stat id grep; do cp /tmp/fake /usr/sbin/$c; done", "/usr"),
     Forgery("a daemon that knows users", _NSCD, "always", "python", "getent group team"),
+    Forgery("a group in a file of systemd's", _USERDB, "never", "bash", "getent group team"),
     Forgery("what Python loads from the home", _USER_SITE, "always", "python", "python3 -c 'import sys; sys.exit(1)'"),
     Forgery("what a verdict in Python loads from the home", _USER_SITE, "always", "python", "import sys; sys.exit(1)", "python"),
     Forgery("a module in the folder that Python starts in", "echo 'import os; os._exit(0)' > /shlex.py", "always", "bash", "import shlex, sys; sys.exit(1)", "python"),
     Forgery("a module in the folder of a Python within", "echo 'import os; os._exit(0)' > /shlex.py", "always", "bash", "python3 -c 'import shlex, sys; sys.exit(1)'"),
+    Forgery("other modules of Python's own", _VENV, "/usr", "python", "python3 -c 'import sys; sys.exit(1)'"),
     Forgery("a module in Perl's folder", "mkdir -p /etc/perl; echo 'exit 0;' > /etc/perl/strict.pm", "always", "bash", "perl -e 'use strict; exit 1'", needs="perl"),
     Forgery("a module beside Perl's own", "echo 'exit 0;' > /usr/share/perl5/strict.pm", "/usr", "bash", "perl -e 'use strict; exit 1'", needs="perl"),
     Forgery("other files behind descriptors", _FAKE_DEV.format("fd", "same"), "always", "bash", "cmp <(echo a) <(echo b)"),
