@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ludora.envs.build import make_env, num_players, singles, task_spec
+from ludora.envs.build import make_env, num_players, setting, singles, task_spec
 from ludora.envs.openspiel_tree import compile_tree
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
@@ -132,6 +132,7 @@ def evaluate_players(
         comparisons=tuple(verdict for verdict in verdicts if verdict),
         sees_hidden=tuple(sorted({p.name for p in players if sees_hidden(p, spec)})),
         fact=fact,
+        setting=setting(spec),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ludora.data.trajectories import to_line
-from ludora.envs.build import make_env
+from ludora.envs.build import make_env, setting
 from ludora.errors import TrainingFailed
 from ludora.evals.groups import training_stats
 from ludora.evals.progress import Measures
@@ -240,7 +240,8 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
     player, reference = studio.learner(config)
     learner = Learner.create(config, player, reference)
     opponents = Opponents(config, [stage.opponents for stage in curriculum.stages], studio, player)
-    check_ending(config, studio, [source.example for stage in curriculum.stages for source in stage.games])
+    games = [source.example for stage in curriculum.stages for source in stage.games]
+    check_ending(config, studio, games)
     replay = Replay(config.replay, config.replay_size, config.replay_decay)
     it = Work(studio, learner, opponents, curriculum, replay, Monitors(), {})
     at = _resume(run, it, step, log)
@@ -253,6 +254,7 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
         threads=studio.threads,
         base=studio.base.fingerprint,
         trainable=trainable,
+        settings={str(spec): told for spec in games if (told := setting(spec))},
         **started_from(config, log),
     )
     return it, at

@@ -115,6 +115,18 @@ def test_verdicts_and_their_rewards(
     assert (env.verdict, env.result().outcomes, env.rewards()) == (verdict, (outcome,), (reward,))
 
 
+@pytest.mark.parametrize(("code", "verdict"), [(0, Verdict.CORRECT), (1, Verdict.INCORRECT)])
+def test_a_check_that_a_job_pushed_out_of_memory_is_run_again(
+    code: int, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else filling the memory while it runs would turn a wrong answer into one that costs nothing."""
+    box = ScriptedSandbox({"check": Done(137, "", out_of_memory=True)}, later={"check": Done(code, "")})
+    use(monkeypatch, box)
+    env = begin()
+    say(env, "Act: finish")
+    assert env.verdict is verdict and box.ran.count(("check", True)) == 2
+
+
 @pytest.mark.parametrize(
     ("setup", "why"),
     [
