@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from ludora.data.batches import Homes, Order, digest, units
+from ludora.data.lines import ranges
 from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
@@ -207,6 +208,7 @@ def _announce(config: SFTConfig, it: Setup, log: RunLog) -> None:
         examples=learnt,
         held_out=len(it.lessons.held_out),
         skipped_lines=len(it.lessons.bad),
+        skipped=ranges(it.lessons.bad),
         trunk_rows=len(it.homes),
         game=str(it.spec or ""),
         **started_from(config, log),
