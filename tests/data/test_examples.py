@@ -86,6 +86,10 @@ def test_what_follows_the_last_answer_is_left_out(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": ["x"]}]}, "'content' is not a text"),
         ({"messages": [{"role": "user", "content": "x"}]}, "no message is the assistant's"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "the assistant answers nobody"),
+        (
+            {"messages": [*CHAT["messages"], CHAT["messages"][1], *CHAT["messages"]]},
+            "two messages of the assistant follow one another",
+        ),
         ({"prompt": "x", "completion": " "}, "the assistant's last message is empty"),
         ({"prompt": "x"}, "'completion' is missing"),
         ({"completion": "x"}, "'prompt' is missing"),

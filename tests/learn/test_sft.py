@@ -210,6 +210,10 @@ def test_games_are_played_at_the_end(train: Train, tmp_path: Path) -> None:
 def test_a_game_for_one_has_no_opponent(train: Train) -> None:
     run = train(task="catch", evaluate_games=4, steps=2)
     assert run.summary["evaluation"]["against"] == "" and run.summary["evaluation"]["rows"][1]["player"] == "base"
+    with pytest.raises(InputError, match="catch is a game for one: nobody can be first"):
+        train(task="catch", opponent="first", steps=2)
+    with pytest.raises(ConfigError, match="opponent = first has no effect with task = none"):
+        train(opponent="first")
 
 
 def test_the_end_compares_with_other_players_on_further_tasks(train: Train, tmp_path: Path) -> None:
@@ -385,8 +389,9 @@ def test_a_recipe_of_the_users_own_wins_over_a_preset(tmp_path: Path) -> None:
         return config.rank, config.alpha, config.targets, config.layers, getattr(config, "batch", None)
 
     assert made() == (16, 32.0, "all-linear", "top:8", 32)
-    assert made("lora=seed-memory") == (4, 8.0, ("self_attn.q_proj",), "top:8", 16)
-    assert made("lora=seed-memory", "rank=8", "batch=2") == (8, 8.0, ("self_attn.q_proj",), "top:8", 2)
+    assert made("lora=seed-memory") == (4, 8.0, ("self_attn.q_proj",), "all", 16)
+    assert made("lora=seed-memory", "rank=8", "batch=2") == (8, 8.0, ("self_attn.q_proj",), "all", 2)
+    assert made("lora=seed-quality", "layers=top:4") == (16, 32.0, "attention", "top:4", 16)
     assert made("lora=efficient") == (8, 16.0, "all-linear", "top:2", 32)
     assert made("lora=none") == made()
     assert made("lora=memory", source="seed", cls=PPOConfig) == (4, 8.0, "attention", "top:2", None)

@@ -226,8 +226,12 @@ class _Teacher:
     # ---- conversations ---------------------------------------------------------------------------------------------
 
     def _conversation(self, messages: tuple[Message, ...]) -> list[Text]:
-        """The last answer, or all of them: in one row where the chat template never rewrites what was said."""
-        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        """The last answer, or all of them: in one row where the chat template never rewrites what was said.
+
+        What the assistant says before anybody asked is heard, but not learnt.
+        """
+        asked = next(i for i, message in enumerate(messages) if message.role == "user")
+        answers = [i for i, message in enumerate(messages) if message.role == "assistant" and i > asked]
         if self.config.assistant == "last" or not self.chat.append_only:
             chosen = answers[-1:] if self.config.assistant == "last" else answers
             return [self._last_answer(messages[: i + 1]) for i in chosen]
@@ -236,8 +240,6 @@ class _Teacher:
         start = 0
         for i in answers:
             heard = messages[start:i]
-            if not heard:
-                raise InputError("two messages of the assistant follow one another")
             tokens = self.chat.following(heard) if start else self.chat.opening(heard)
             rounds.append((tokens, self.chat.answer(messages[i].content)))
             start = i + 1

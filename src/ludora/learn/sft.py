@@ -231,8 +231,16 @@ def _game(config: SFTConfig, lessons: Lessons) -> Spec | None:
 
 
 def _opponent(config: SFTConfig, it: Setup) -> Player | None:
-    """Who sits at the other seats of the games at the end; nobody in a game for one."""
-    if it.spec is None or num_players(it.spec) == 1:
+    """Who sits at the other seats of the games at the end; nobody in a game for one.
+
+    Raises:
+        InputError: a game for one was given an opponent, or this one cannot play.
+    """
+    if it.spec is None:
+        return None
+    if num_players(it.spec) == 1:
+        if config.opponent != type(config).model_fields["opponent"].default:
+            raise InputError(f"{it.spec} is a game for one: nobody can be {config.opponent}", "leave opponent out")
         return None
     player = fixed_player(config.opponent, it.studio)
     check_plays(player, it.spec)
