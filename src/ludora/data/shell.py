@@ -45,7 +45,8 @@ def generate(
         progress: called after every task.
 
     Raises:
-        InputError: the task is none to learn from, a file is there already or cannot be made, or this machine has no sandbox.
+        InputError: the task is none to learn from, a file is there already or cannot be made, or this machine has no
+            sandbox.
         EnvBroken: a sandbox failed twice.
     """
     spec = task_spec(task)

@@ -46,8 +46,8 @@ class Measure:
     Exact where the game's tree is small and every opponent's distribution is known: expected value against the mixture
     of opponents (mean over seats), and NashConv. Otherwise `games` games with the same seeds each time, every seat
     equally often, of a range of ids always the same ones. Without fixed opponents (self-play), games are played against
-    a uniform random player; in a small game NashConv is the score. Where a fact tells how good a game was (`JUDGED_BY`),
-    its mean is the score: a shaped return may rise while the play gets worse.
+    a uniform random player; in a small game NashConv is the score. Where a fact tells how good a game was
+    (`JUDGED_BY`), its mean is the score: a shaped return may rise while the play gets worse.
     """
 
     def __init__(

@@ -33,8 +33,8 @@ from ludora.types import Message, Turn
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is learnt in one place, and the turn there: None in a game that is one text, and in a conversation but for one
-    whose last answer names a `move`.
+    """What is learnt in one place, and the turn there: None in a game that is one text, and in a conversation unless its
+    last answer names a `move`.
     """
 
     item: Item
@@ -45,8 +45,8 @@ class Lesson:
 
 @dataclass(slots=True)
 class Lessons:
-    """All lessons, cut into those learnt and those held out; `opening_turns` are held-out turns with no history whose moves
-    can be compared.
+    """All lessons, cut into those learnt and those held out; `opening_turns` are held-out turns with no history, where
+    moves can be compared.
     """
 
     learnt: list[Lesson] = field(default_factory=list)

@@ -151,7 +151,7 @@ def _lost(p: Position) -> Choice:
     return move, f"{_facts(p)} No move is free, so the game is lost."
 
 
-# A search that takes the body as a wall that stays finds some ways: the body moves on, so more and shorter ones may open.
+# A search that takes the body as a wall that stays finds some ways: the body moves on, so better ones may open.
 _SHORTEST = "Around the body as it lies, the shortest way to it"
 _NO_WAY = "Around the body as it lies, no way leads to it"
 _ROOM = "Around the body as it lies, the way"
