@@ -33,8 +33,8 @@ from ludora.types import Message, Turn
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is learnt in one place, and the turn there: None in a game that is one text, and in a conversation unless its
-    last answer names a `move`.
+    """What is learnt in one place, and the turn there: None in a game that is one text, and in a conversation unless
+    its last answer names a `move`.
     """
 
     item: Item
