@@ -31,7 +31,7 @@ from ludora.fields import (
 )
 from ludora.grammar import parse
 
-_SHAPE = frozenset({"rank", "alpha", "targets"})
+_SHAPE = frozenset({"rank", "alpha", "targets", "layers"})
 
 
 class ModelSettings(Settings):
@@ -110,7 +110,7 @@ class TrainSettings(RunSettings):
 
     # What each recipe gives to any model: a preset's values of these step aside for a recipe that the user names.
     RECIPES: ClassVar[Mapping[str, frozenset[str]]] = {
-        **dict.fromkeys(("efficient", "balanced", "quality", "memory"), _SHAPE | {"layers"}),
+        **dict.fromkeys(("efficient", "balanced", "quality", "memory"), _SHAPE),
         **dict.fromkeys(("seed-speed", "seed-quality", "seed-memory"), _SHAPE | {"dropout", "batch", "accumulation"}),
     }
     BROUGHT: ClassVar = frozenset({"lora", "rank", "alpha", "rslora", "targets", "layers", "rank_pattern"})
@@ -353,7 +353,7 @@ class SFTConfig(TrainSettings):
         for key in ("task", "opponent"):
             if getattr(self, key):
                 readable(key, getattr(self, key))
-        for key in ("evaluate_on", "compare", "evaluate_temperature"):
-            if self.task == "none" and getattr(self, key):
+        for key in ("evaluate_on", "compare", "evaluate_temperature", "opponent"):
+            if self.task == "none" and getattr(self, key) not in ((), 0.0, "", "random"):
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} has no effect with task = none", "name a task")
         return self

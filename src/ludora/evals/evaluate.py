@@ -37,13 +37,14 @@ def evaluate(
     tasks: Sequence[str],
     *,
     build: Callable[[str], Player],
-    against: str = "random",
+    against: str | None = None,
     compare: Sequence[str] = (),
     games: int = 200,
     seed: int = 0,
     exact: bool = False,
 ) -> Evaluation:
-    """Evaluate PLAYER strings on TASK strings; see `evaluate_players`. `build` makes a player of its string.
+    """Evaluate PLAYER strings on TASK strings; see `evaluate_players`. `build` makes a player of its string;
+    without `against`, who sits at the other seats plays at random.
 
     Raises:
         InputError: a name is unknown, `exact` is not possible, `games` is out of range, an opponent is named
@@ -54,7 +55,7 @@ def evaluate(
     if len(set(specs)) < len(specs):
         raise InputError(f"tasks must differ, got {', '.join(map(str, specs))}", "name each once")
     alone = all(num_players(spec) == 1 for spec in specs)
-    if alone and against not in ("", "random"):
+    if alone and against:
         raise InputError(f"{specs[0]} is a game for one: nobody can be {against}", "leave out --against")
     contenders = [player, *compare]
     names = contenders if alone else [*contenders, against or "random"]
