@@ -138,6 +138,7 @@ def _games(config: PPOConfig, it: Work, update: int) -> list[Game]:
         spent += it.curriculum.cost(task)
         if games and config.tokens_per_update and spent > config.tokens_per_update:
             break
+        (it.replay if again else it.curriculum).deal(task)
         games.append(it.opponents.seat(task, it.curriculum.stage.opponents, attempt=seed if again else 0))
     return games
 
