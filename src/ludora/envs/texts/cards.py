@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ludora.envs.texts.base import GameText, Params, as_named, field
+from ludora.errors import InputError
 
 SEATS = ("North", "East", "South", "West")
 
@@ -181,7 +182,13 @@ def _bridge_names(text: str, actions: Sequence[int], names: Sequence[str]) -> tu
 
 
 def bridge(params: Params) -> GameText | None:
-    """The auction, where the play is not played but worked out."""
+    """The auction, where the play is not played but worked out.
+
+    Raises:
+        InputError: the dealer is none of the four; the engine would take any number.
+    """
+    if params["dealer"] >= len(SEATS):
+        raise InputError(f"bridge: dealer={params['dealer']} is no seat", "0 to 3: North, East, South, West")
     if not params["use_double_dummy_result"]:
         return None
     rules = (
