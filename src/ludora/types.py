@@ -105,6 +105,7 @@ class Stop(StrEnum):
     END = "end"  # the model ended its own answer
     LENGTH = "length"  # the token budget ended it
     INVALID = "invalid"  # no legal action could be read from it, after all retries
+    CONTEXT = "context"  # the conversation has outgrown the model's context: nothing was said
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ludora.envs.shell.env import ShellEnv, Status, Verdict
 from ludora.errors import EnvBroken
 from ludora.players.shell import Reference
 from ludora.rollout import Game, collect
-from ludora.types import End, Move, Outcome, Task
+from ludora.types import End, Move, Outcome, Stop, Task
 
 FAILS = {"check": Done(1, "")}
 RUN = "Act: bash\n```bash\n{}\n```"
@@ -74,6 +74,17 @@ def test_an_answer_without_an_action_ends_the_episode(
     env = begin()
     say(env, "I would rather talk.")
     assert env.status is Status.AGENT_VALIDATION_FAILED and box.ran[-1] == ("check", True)
+    assert env.result().outcomes == (outcome,)
+
+
+@pytest.mark.parametrize(("check", "outcome"), [(0, Outcome.WON), (2, Outcome.LOST)])
+def test_a_conversation_that_outgrew_the_models_context_is_judged(
+    check: int, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, ScriptedSandbox({"check": Done(check, "")}))
+    env = begin()
+    env.apply({0: Move("", stop=Stop.CONTEXT)})
+    assert env.status is Status.AGENT_CONTEXT_LIMIT and env.turns() == ()
     assert env.result().outcomes == (outcome,)
 
 

@@ -21,7 +21,7 @@ from ludora.envs.sandbox.build import open_sandbox
 from ludora.envs.shell import actions, options
 from ludora.envs.shell.entries import Entry, Script
 from ludora.errors import EnvBroken
-from ludora.types import End, Message, Move, Outcome, Result, Spec, Task, Turn
+from ludora.types import End, Message, Move, Outcome, Result, Spec, Stop, Task, Turn
 
 
 class Status(StrEnum):
@@ -162,7 +162,9 @@ class ShellEnv:
         action = actions.read(answer, self.options.act)
         self._number += 1
         try:
-            if action is None:
+            if moves[0].stop is Stop.CONTEXT:
+                self.status = Status.AGENT_CONTEXT_LIMIT
+            elif action is None:
                 self.status = Status.AGENT_VALIDATION_FAILED
             elif action.script is None:
                 self.status = Status.COMPLETED
