@@ -184,6 +184,7 @@ class PPOConfig(TrainSettings):
 
     clip: Annotated[float, Field(gt=0.0, lt=1.0)] = about("PPO: how far the probability ratio may pay", 0.2)
     value_clip: Zero = about("PPO: how far a value may move in one update; 0: freely", 0.0)
+    invalid_penalty: Zero = about("taken off a turn's reward for each answer that could not be read; 0: nothing", 0.0)
     gamma: Share = about("discount per turn", 0.99)
     lam: Share = about("lambda of generalised advantage estimation", 0.95)
     baseline: Literal["critic", "ema"] = about("a learned value, or a running mean per (game, seat)", "critic")
@@ -210,6 +211,7 @@ class PPOConfig(TrainSettings):
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,
         *((f"value_{key}", "baseline", ("critic",)) for key in ("clip", "learning_rate", "hidden", "warmup", "steps")),
+        ("invalid_penalty", "act", ("say",)),
         ("lam", "baseline", ("critic",)),
         ("ema_decay", "baseline", ("ema",)),
         ("kl_coef", "kl", ("fixed", "adaptive")),

@@ -132,6 +132,11 @@ class Move:
     reasoning: str = ""
     label: str = ""
 
+    @property
+    def unread(self) -> int:
+        """Answers that could not be read: all before the last one, and that one too where the move is invalid."""
+        return self.attempts - (self.stop is not Stop.INVALID)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

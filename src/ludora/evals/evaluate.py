@@ -24,7 +24,7 @@ from ludora.players.base import Explicit, Player, check_plays
 from ludora.players.search import sees_hidden
 from ludora.rng import generator, stream
 from ludora.rollout import Finished, Game, collect
-from ludora.types import Outcome, Spec, Stop, Task, Trajectory
+from ludora.types import Outcome, Spec, Task, Trajectory
 
 MOST_GAMES = 10_000_000  # they are held in memory
 JUDGED_BY = {"snake": "apples"}  # the fact that tells how good a game was, where its shaped reward does not
@@ -191,8 +191,7 @@ def _measure(name: str, finished: Sequence[Finished], meter: Meter) -> Row:
     rate = wilson(count[Outcome.WON], len(own))
     moves = [step.move for t in own for step in t.steps]
     answers = sum(move.attempts for move in moves)
-    # Every answer before the last was unreadable, and the last too where the move is invalid.
-    unread = sum(move.attempts - (move.stop is not Stop.INVALID) for move in moves)
+    unread = sum(move.unread for move in moves)
     return Row(
         player=name,
         games=len(own),
