@@ -95,7 +95,8 @@ class DataFitness:
             self._blocks[str(number)] = splits.search[start : start + config.eval_size]
         asked = [self._text(question) for question in (*splits.search, *splits.test)]
         self.digest = digest([*self.items, *asked])
-        self.about = f"{splits.source}, {config.eval_size} questions a generation"
+        gaps = f"; {splits.gaps}" if splits.gaps else ""
+        self.about = f"{splits.source}, {config.eval_size} questions a generation{gaps}"
 
     def _text(self, question: Question) -> Text:
         """A question and its reference answer as they are learnt."""
