@@ -190,10 +190,30 @@ def test_the_seeds_offspring_are_one_crossover_and_three_mutations() -> None:
         assert all(
             parent in history.generations[number - 1].survivors for v in history.born_in(number) for parent in v.parents
         )
-    for variant in history.variants.values():
-        earlier = [v for v in history.variants.values() if v.genome == variant.genome]
-        assert variant.clone_of == ("" if earlier[0] is variant else earlier[0].id)
+    lives: set[str] = set()
+    for number, generation in enumerate(history.generations):
+        for place, variant in enumerate(history.born_in(number)):
+            there = [history.variants[name] for name in lives] + history.born_in(number)[:place]
+            same = {v.id for v in there if v.genome == variant.genome and not v.clone_of}
+            assert {variant.clone_of} == (same or {""})
+        lives = {history.original(history.variants[name]).id for name in (*generation.survivors, generation.best)}
     assert any(v.clone_of for v in history.variants.values())
+
+
+def test_only_whose_weights_are_there_is_cloned() -> None:
+    """Two survive, two are given up, one did not come through; then all four genomes come up again."""
+    history = History(lambda kind, **row: None)
+    genomes = {name: replace(GENOME, rank=2**i) for i, name in enumerate(("a", "b", "dead", "failed"))}
+    for name, genome in genomes.items():
+        history.record("born", **born(name, genome, 0))
+        assert history.to_clone(genome.digest) is history.variants[name]
+    history.record("failed", id="failed", steps=1, tokens=1, reason="not finite")
+    history.record("generation", number=0, population=list(genomes), survivors=["a", "b"], front=[], best="a",
+                   best_fitness=0.0, fitness={})  # fmt: skip
+    found = {name: history.to_clone(genome.digest) for name, genome in genomes.items()}
+    assert {name: v and v.id for name, v in found.items()} == {"a": "a", "b": "b", "dead": None, "failed": "failed"}
+    history.record("born", **born("again", genomes["dead"], 1))
+    assert history.to_clone(genomes["dead"].digest) is history.variants["again"]
 
 
 def test_nobody_is_born_twice_by_default() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,19 @@ def test_the_seeds_clones_reuse_their_parents_result(evolved: Evolved) -> None:
         assert [generation.fitness[name] for name in generation.survivors] == ranked[:2]
     assert history.generations[-1].best_fitness == max(max(g.fitness.values()) for g in history.generations)
     assert summary["base_accuracy"] == 0.0 and f"a clone of {clones[0].clone_of}" in said
+
+
+def test_a_genome_whose_weights_are_gone_is_trained_again(evolved: Evolved) -> None:
+    """Few genomes, other questions every time: children come up that were given up before, and live on."""
+    one = {"ranks": (2,), "alphas": (1.0,), "alpha_rules": ("alpha/r",), "learning_rates": (1e-3,), "dropouts": (0.0,)}
+    few = one | {"targets": ("attention",), "weight_decays": (0.0, 0.1), "warmups": (0.0, 0.5), "rungs": ()}
+    few |= {"null_mutations": True, "mutations": {"learning_rate": "draw"}, "test_size": 0, "population": 6}
+    _, run, _ = evolved(**few, generations=8, seed=1)
+    history = history_of(run)
+    twice = Counter(v.genome.digest for v in history.variants.values() if not v.clone_of)
+    assert max(twice.values()) > 1 and any(v.clone_of for v in history.variants.values())
+    assert (run.adapter / "adapter_model.safetensors").is_file()
+    assert {p.name for p in run.variants.iterdir()} == set(history.generations[-1].survivors)
 
 
 def test_halving_stops_the_worst_and_spends_less(evolved: Evolved) -> None:

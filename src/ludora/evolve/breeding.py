@@ -34,7 +34,7 @@ def breed(config: EvolveConfig, space: Space, history: History, points: Points, 
         size: trainable parameters of a genome.
     """
     for birth in _births(config, space, history, points):
-        known = history.of_genome(birth.genome.digest)
+        known = history.to_clone(birth.genome.digest)
         heir = birth.parents[0].id if config.inherit and birth.parents else ""
         row: dict[str, Any] = {
             "id": history.unused_name(birth.genome, history.number),

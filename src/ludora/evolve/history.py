@@ -53,7 +53,7 @@ class Variant:
     Attributes:
         operator: start, mutation, crossover, crossover+mutation or immigrant.
         changes: of each parent, the genes that differ: gene -> [before, after].
-        clone_of: the earlier variant with this very genome, whose result counts for this one, too.
+        clone_of: the earlier variant with this very genome, whose result and weights count for this one, too.
         heir_of: the parent whose weights it began with, when weights are inherited.
         scores: by block of questions.
     """
@@ -205,8 +205,25 @@ class History:
         return [variant for variant in self.variants.values() if variant.generation == generation]
 
     def of_genome(self, digest: str) -> Variant | None:
-        """The first variant with this genome."""
-        return next((v for v in self.variants.values() if v.genome.digest == digest and not v.clone_of), None)
+        """The latest variant with this genome that is no clone."""
+        return next((v for v in reversed(self.variants.values()) if v.genome.digest == digest and not v.clone_of), None)
+
+    def to_clone(self, digest: str) -> Variant | None:
+        """The variant with this genome whose result and weights can be those of another one, too.
+
+        Its weights are there, or it never came through the training, so that nobody will ask for them.
+        """
+        found = self.of_genome(digest)
+        there = found and (found.generation == self.number or found.id in self.kept or not self.unrivalled(found.id))
+        return found if there else None
+
+    @property
+    def kept(self) -> set[str]:
+        """Whose weights outlive the last generation: the survivors, the best, and those whose clones these are."""
+        if not self.generations:
+            return set()
+        names = {*self.generations[-1].survivors, self.best}
+        return names | {self.original(self.variants[name]).id for name in names}
 
     def original(self, variant: Variant) -> Variant:
         """Whose result counts for a variant: its own, unless it is a clone."""

@@ -225,9 +225,7 @@ def _generation(it: Search) -> bool:
     if not history.converged and is_converged([generation.best_fitness for generation in history.generations]):
         history.record("converged", generation=number)
         it.log.say("the best fitness has hardly grown over the last generations")
-    kept = {*row["survivors"], row["best"]}
-    kept |= {history.original(history.variants[name]).id for name in kept}
-    it.trials = {name: trial for name, trial in it.trials.items() if name in kept}
+    it.trials = {name: trial for name, trial in it.trials.items() if name in history.kept}
     for trial in it.trials.values():
         trial.tensors = {"adapter": trial.tensors["adapter"]}
     log_generation(it.log, history, row, it.seconds)
