@@ -76,6 +76,16 @@ def test_a_mutation_is_forced_where_one_gene_is_free(seed: int) -> None:
     assert mutate(parent, narrow, 1e-9, Random(seed)) == replace(parent, rank=24 - parent.rank)
 
 
+@pytest.mark.parametrize("low", [1e-3, 0.9999999e-3])
+def test_a_learning_rate_between_equal_bounds_is_not_free(low: float) -> None:
+    """It jitters, and goes nowhere; a mutation that waited for it would wait for ever."""
+    values = {gene: values[:1] for gene, values in SPACE.values.items()}
+    stuck = Space(values | {"learning_rate": (1e-3,)}, SPACE.moves, (low, 1e-3))
+    assert stuck.free == () and replace(stuck, bounds=(1e-4, 1e-3)).free == ("learning_rate",)
+    with pytest.raises(ValueError, match="no gene has a second value"):
+        mutate(stuck.draw(Random(0)), stuck, 0.3, Random(1))
+
+
 def test_the_seed_keeps_null_mutations() -> None:
     """Its operators leave about a third of the mutants as their parent was."""
     space = SEED.space

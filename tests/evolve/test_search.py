@@ -320,6 +320,28 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+ONE = [
+    "ranks=[2]", "alphas=[1.0]", "alpha_rules=['alpha/r']", "learning_rates=[1e-3]", "dropouts=[0.0]",
+    "targets=['mlp']", "weight_decays=[0.0]", "warmups=[0.0]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["learning_rate_low=1e-3", "learning_rate_high=1e-3"],
+        ["layers=['all', 'top:4']", "mutations={learning_rate='draw'}"],
+    ],
+)
+def test_nothing_to_search_is_refused_also_where_only_the_model_shows_it(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bounds that are equal; and layers that are the same ones, since the model has four."""
+    monkeypatch.chdir(tmp_path)
+    assert ludora(["evolve", "evolve", *MODEL, *ONE, *more]) == 2
+    assert "no gene has a second value" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_what_a_resumed_run_may_not_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

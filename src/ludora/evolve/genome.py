@@ -92,13 +92,20 @@ class Space:
         """The genome with its floats in canonical form."""
         genes = genome.to_json()
         kinds = {field.name: str(field.type) for field in fields(Genome)}
-        floats = {gene: float(f"{genes[gene]:.{DIGITS}g}") for gene, kind in kinds.items() if kind == "float"}
+        floats = {gene: canonical(float(genes[gene])) for gene, kind in kinds.items() if kind == "float"}
         return Genome.from_json({**genes, **floats})
 
     @property
     def free(self) -> tuple[str, ...]:
         """The genes that can differ at all."""
-        return tuple(g for g in GENES if len(self.values[g]) > 1 or {"scale", "jitter"} & set(self.moves[g]))
+        low, high = map(canonical, self.bounds)
+        leaves = {"scale", "jitter"} if low < high else set()  # ways out of the list, where there is a way
+        return tuple(g for g in GENES if len(self.values[g]) > 1 or leaves & set(self.moves[g]))
+
+
+def canonical(value: float) -> float:
+    """A float gene, rounded so that what is nearly the same is the same."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 def pick(values: Sequence[Value], u: float) -> Value:

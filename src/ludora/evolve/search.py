@@ -336,7 +336,7 @@ def _space(config: EvolveConfig, studio: Studio) -> Space:
     """The space of genomes on this model: every target and layer range is one it has, and stands there once.
 
     Raises:
-        InputError: a target or a layer range is not one it has.
+        InputError: a target or a layer range is not one it has, or two ranges were all there was to search and are one.
     """
     space, count = config.space, studio.base.layers
     layers: dict[str, None] = {}
@@ -346,7 +346,9 @@ def _space(config: EvolveConfig, studio: Studio) -> Space:
         for target in map(str, space.values["targets"]):
             studio.pack.size(LoraSettings(targets=_targets(target), layers=value))
         layers.setdefault("all" if value in (f"top:{count}", f"0-{count - 1}") else value)
-    return Space({**space.values, "layers": tuple(layers)}, space.moves, space.bounds)
+    space = Space({**space.values, "layers": tuple(layers)}, space.moves, space.bounds)
+    config.check_searchable(space)
+    return space
 
 
 def _targets(text: str) -> str | tuple[str, ...]:

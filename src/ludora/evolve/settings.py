@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ludora.errors import ConfigError, InputError, nearest
-from ludora.evolve.genome import GENES, Space, Value
+from ludora.evolve.genome import GENES, Space, Value, canonical
 from ludora.evolve.operators import MOVES
 from ludora.fields import AtLeastOne, Count, Games, Positive, Rank, Share, Zero, about, shown
 from ludora.grammar import parse
@@ -123,13 +123,13 @@ class EvolveConfig(RunSettings):
                 if move in ("scale", "jitter") and gene not in OPEN:
                     raise ConfigError(f"mutations: {gene} cannot leave its list", "only learning_rate can")
         for key, values in self.genes.items():
-            if not values or len(set(values)) < len(values):
+            distinct = {canonical(value) if isinstance(value, float) else value for value in values}
+            if not values or len(distinct) < len(values):
                 what = "the same value twice" if values else "no value"
                 raise ConfigError(f"the gene {key} has {what}", "list each value once")
         if self.learning_rate_low > self.learning_rate_high:
             raise ConfigError("learning_rate_low is above learning_rate_high", "set them the other way round")
-        if not self.space.free and not self.null_mutations:
-            raise ConfigError("no gene has a second value, so nothing can be searched", "list more values of a gene")
+        self.check_searchable(self.space)
         if list(self.rungs) != sorted(set(self.rungs)):
             raise ConfigError(f"rungs = {list(self.rungs)} do not rise", "for example rungs=[0.25, 0.5]")
         if self.survivors > self.population:
@@ -139,6 +139,15 @@ class EvolveConfig(RunSettings):
         if self.inherit and self.rungs:
             raise ConfigError("rungs have no effect with inherit: a child goes on where its parent was", "set rungs=[]")
         return self
+
+    def check_searchable(self, space: Space) -> None:
+        """Refuse a space in which nothing can change.
+
+        Raises:
+            ConfigError: no gene has a second value.
+        """
+        if not space.free and not self.null_mutations:
+            raise ConfigError("no gene has a second value, so nothing can be searched", "list more values of a gene")
 
     def _check_fitness(self) -> None:
         idle: tuple[str, ...]
