@@ -161,6 +161,14 @@ def test_a_genome_whose_weights_are_gone_is_trained_again(evolved: Evolved) -> N
     assert {p.name for p in run.variants.iterdir()} == set(history.generations[-1].survivors)
 
 
+def test_targets_and_layers_that_are_the_same_on_the_model_are_one_value(evolved: Evolved) -> None:
+    names = ("q_proj+v_proj", "v_proj+q_proj", "mlp", "up_proj+gate_proj+down_proj")
+    ranges = ("top:2", "2-3", "all", "0-3", "top:1/2")
+    _, run, _ = evolved(targets=names, layers=ranges, generations=1, test_size=0, rungs=(), starters=16, train_size=4)
+    genomes = [v.genome for v in history_of(run).variants.values()]
+    assert {g.targets for g in genomes} == {"q_proj+v_proj", "mlp"} and {g.layers for g in genomes} == {"top:2", "all"}
+
+
 def test_halving_stops_the_worst_and_spends_less(evolved: Evolved) -> None:
     _, whole, _ = evolved(rungs=(), train_size=16)
     _, halved, _ = evolved(rungs=(0.5,), rung_keep=0.5, train_size=16)

@@ -46,6 +46,16 @@ class Genome:
         return sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def identity(self) -> str:
+        """A hash of what the genes come to: equal for those that make the same adapter, trained in the same way.
+
+        What alpha is and what it is divided by matter by their quotient alone.
+        """
+        scale = canonical(self.alpha * self.rank**0.5 if self.rslora else self.alpha)
+        rest = {gene: value for gene, value in self.to_json().items() if gene not in ("alpha", "rslora")}
+        return sha256(json.dumps({**rest, "scale": scale}, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
     def label(self) -> str:
         """A readable name, not unique: `r64_lr2e-5_d0.10`."""
         mantissa, _, exponent = f"{self.learning_rate:.2e}".partition("e")

@@ -53,7 +53,8 @@ class Variant:
     Attributes:
         operator: start, mutation, crossover, crossover+mutation or immigrant.
         changes: of each parent, the genes that differ: gene -> [before, after].
-        clone_of: the earlier variant with this very genome, whose result and weights count for this one, too.
+        clone_of: the earlier variant with this genome, or one that comes to the same: its result and weights count
+            for this one, too.
         heir_of: the parent whose weights it began with, when weights are inherited.
         scores: by block of questions.
     """
@@ -204,16 +205,18 @@ class History:
         """The variants that came up in a generation, in order."""
         return [variant for variant in self.variants.values() if variant.generation == generation]
 
-    def of_genome(self, digest: str) -> Variant | None:
-        """The latest variant with this genome that is no clone."""
-        return next((v for v in reversed(self.variants.values()) if v.genome.digest == digest and not v.clone_of), None)
+    def of_genome(self, genome: Genome) -> Variant | None:
+        """The latest variant with this genome, or one that comes to the same, that is no clone."""
+        wanted = genome.identity
+        alike = (v for v in reversed(self.variants.values()) if v.genome.identity == wanted and not v.clone_of)
+        return next(alike, None)
 
-    def to_clone(self, digest: str) -> Variant | None:
+    def to_clone(self, genome: Genome) -> Variant | None:
         """The variant with this genome whose result and weights can be those of another one, too.
 
         Its weights are there, or it never came through the training, so that nobody will ask for them.
         """
-        found = self.of_genome(digest)
+        found = self.of_genome(genome)
         there = found and (found.generation == self.number or found.id in self.kept or not self.unrivalled(found.id))
         return found if there else None
 

@@ -339,14 +339,19 @@ def _space(config: EvolveConfig, studio: Studio) -> Space:
         InputError: a target or a layer range is not one it has, or two ranges were all there was to search and are one.
     """
     space, count = config.space, studio.base.layers
-    layers: dict[str, None] = {}
+    layers: dict[frozenset[str], str] = {}  # by the modules that they come to
+    targets: dict[frozenset[str], str] = {}
+    for target in map(str, space.values["targets"]):
+        targets.setdefault(frozenset(studio.pack.targets(LoraSettings(targets=_targets(target)))), target)
     for value in map(str, space.values["layers"]):
         if value.startswith("top:1/"):
             value = f"top:{max(1, round(count / int(value.removeprefix('top:1/'))))}"
-        for target in map(str, space.values["targets"]):
-            studio.pack.size(LoraSettings(targets=_targets(target), layers=value))
-        layers.setdefault("all" if value in (f"top:{count}", f"0-{count - 1}") else value)
-    space = Space({**space.values, "layers": tuple(layers)}, space.moves, space.bounds)
+        for target in targets.values():
+            studio.pack.targets(LoraSettings(targets=_targets(target), layers=value))
+        value = "all" if value in (f"top:{count}", f"0-{count - 1}") else value
+        layers.setdefault(frozenset(studio.pack.targets(LoraSettings(layers=value))), value)
+    merged = {"targets": tuple(targets.values()), "layers": tuple(layers.values())}
+    space = Space({**space.values, **merged}, space.moves, space.bounds)
     config.check_searchable(space)
     return space
 
