@@ -15,7 +15,7 @@ from tests.evals.test_report import Checker
 
 from ludora.cli.main import run as command_line
 from ludora.errors import InputError
-from ludora.evals.lineage import HeatMap, Lineage, measured
+from ludora.evals.lineage import HeatMap, Lineage
 from ludora.evals.pictures import Dot, family_tree, heat_map, scatter
 from ludora.evals.report import write_report
 from ludora.evals.stats import rank_correlation
@@ -178,8 +178,8 @@ def test_labels_of_a_heat_map_do_not_overlap() -> None:
 
 
 def test_measures_are_means_over_all_questions() -> None:
-    assert measured(LINEAGE.members["a"].variant, "accuracy") == pytest.approx(0.51)
-    assert measured(LINEAGE.members["c"].variant, "accuracy") is None
+    assert LINEAGE.members["a"].variant.measures["accuracy"] == pytest.approx(0.51)
+    assert "accuracy" not in LINEAGE.members["c"].variant.measures
 
 
 @pytest.mark.parametrize(

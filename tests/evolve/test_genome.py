@@ -282,6 +282,8 @@ def test_the_log_is_the_state() -> None:
         assert getattr(again, name) == getattr(history, name)
     mean, error = again.variants["a"].measured
     assert mean == 0.75 and error == pytest.approx(math.sqrt(4 * (0.25 + 0.0625) + 4 * 0.0625) / 8)
+    history.record("written", id="a", block="0", measures={"accuracy": 0.5, "perplexity": 2.0})
+    assert history.variants["a"].measures == {"accuracy": 0.75, "perplexity": 2.0}
     assert again.tokens == 90 and again.number == 1 and again.best == "a"
 
 

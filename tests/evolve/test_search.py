@@ -212,6 +212,17 @@ def test_one_that_is_no_longer_finite_is_given_up(evolved: Evolved, monkeypatch:
         evolved(learning_rates=(5e-3,), generations=1, train_size=24, rungs=())
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_accuracy_is_known_in_every_generation(evolved: Evolved, fresh: bool) -> None:
+    """Selected by likelihood: the best alone writes answers, to questions that it was asked."""
+    _, run, _ = evolved(generations=3, fresh_questions=fresh, answer_tokens=1)
+    assert all({"best_accuracy", "best_perplexity"} <= line.keys() for line in run.rows("metrics.jsonl"))
+    history = history_of(run)
+    written = {v.id for v in history.variants.values() if "accuracy" in v.measures}
+    assert written == {g.best for g in history.generations}
+    assert "Accuracy of the best" in (run.path / "report.html").read_text()
+
+
 def test_finals_are_other_seeds_of_the_best(evolved: Evolved) -> None:
     summary, run, _ = evolved(finalists=2, final_seeds=2, generations=1, train_size=12)
     history = history_of(run)

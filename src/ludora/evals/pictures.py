@@ -108,10 +108,10 @@ def heat_map(picture: HeatMap) -> str:
         for i, cell in enumerate(row):
             parts.append(_cell(start + wide * i, top, wide, cell, (cell[0] - low) / span if cell else 0.0))
     bottom = 8 + 36 * len(picture.rows)
-    places = [(start + wide * i + wide / 2, j, line) for i, lines in enumerate(below) for j, line in enumerate(lines)]
-    for middle, j, line in [*places, (start + wide * len(picture.columns) / 2, most + 0.3, picture.x)]:
-        height = bottom + 15 + 14 * j
-        parts.append(f'<text class="tick" text-anchor="middle" x="{middle}" y="{height:.0f}">{escape(line)}</text>')
+    named = [(start + wide * (i + 0.5), j, line) for i, lines in enumerate(below) for j, line in enumerate(lines)]
+    for middle, line_number, text in [*named, (start + wide * len(picture.columns) / 2, most, picture.x)]:
+        base = bottom + 15 + 14 * line_number + 5 * (line_number == most)
+        parts.append(f'<text class="tick" text-anchor="middle" x="{middle}" y="{base}">{escape(text)}</text>')
     return "".join([*parts, "</svg>"])
 
 

@@ -6,6 +6,7 @@ resumed run knows what the one that was killed knew, and a report reads nothing 
     born        a variant, its parents, how it came about and in which genes it differs
     rung        who goes on after a share of the training, and by what
     scored      one variant's answers to one block of questions
+    written     what the best variant's written answers to a block come to, where likelihoods are selected by
     failed      a variant whose numbers were no longer finite
     generation  who was in it, who lives on, and the best so far
     pack        how many variants are trained at once from here on
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ludora.evolve.genome import Genome, Value
@@ -81,6 +82,16 @@ class Variant:
         mean = math.fsum(score.n * score.mean for score in self.scores.values()) / n
         squares = math.fsum(s.n * (s.variance + (s.mean - mean) ** 2) for s in self.scores.values())
         return mean, math.sqrt(squares) / n
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Accuracy, perplexity ...: each the mean over all questions that it was measured on."""
+        found = {}
+        for key in dict.fromkeys(key for score in self.scores.values() for key in score.measures):
+            scores = [score for score in self.scores.values() if key in score.measures and score.n]
+            if scores:
+                found[key] = math.fsum(s.n * s.measures[key] for s in scores) / sum(s.n for s in scores)
+        return found
 
     @property
     def is_exact(self) -> bool:
@@ -161,6 +172,10 @@ class History:
                 else:
                     self.finals[row["id"]]["scores"][row["block"]] = score
                     self.finals[row["id"]]["tokens"] = row["tokens"]
+            case "written":
+                scores = self.variants[row["id"]].scores
+                old = scores[row["block"]]
+                scores[row["block"]] = replace(old, measures={**row["measures"], **old.measures})
             case "failed":
                 if row["id"] in self.variants:
                     variant = self.variants[row["id"]]

@@ -228,10 +228,26 @@ def _generation(it: Search) -> bool:
     it.trials = {name: trial for name, trial in it.trials.items() if name in history.kept}
     for trial in it.trials.values():
         trial.tensors = {"adapter": trial.tensors["adapter"]}
+    _write_answers(it, history.original(history.variants[row["best"]]))
     log_generation(it.log, history, row, it.seconds)
     it.seconds.clear()
     it.save()
     return True
+
+
+def _write_answers(it: Search, best: Variant) -> None:
+    """Where likelihoods are selected by the best alone writes answers, to the latest block it was asked, once.
+
+    So accuracy is known in every generation, at the cost of one variant.
+    """
+    block = list(best.scores)[-1]
+    if it.config.fitness != "nll" or "accuracy" in best.scores[block].measures:
+        return
+    started = time.monotonic()
+    with it.cohort.seated([it.trials[best.id]]) as adapters:
+        [answers] = it.fitness.examine(adapters, block)
+    it.history.record("written", id=best.id, block=block, measures=answers.score.measures)
+    it._spend("score", started)
 
 
 def _sobol(seed: int) -> Callable[[int, int], list[list[float]]]:
