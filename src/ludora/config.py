@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails
 from ludora import seedfiles
 from ludora.errors import ConfigError, nearest
 from ludora.evolve.settings import EvolveConfig
-from ludora.fields import Settings, meets
+from ludora.fields import Settings
 from ludora.settings import ModelSettings, PPOConfig, SFTConfig
 
 __all__ = [
@@ -48,13 +48,15 @@ MAX_BYTES = 1_000_000  # no config is larger; a bound keeps a wrong path from fi
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 
 
-def load_config(cls: type[C], source: str, overrides: Sequence[str] = ()) -> C:
+def load_config(cls: type[C], source: str, overrides: Sequence[str] = (), size: Mapping[str, Any] | None = None) -> C:
     """Read a config: preset or file, then overrides, then checks. An empty `name` becomes that of the source.
 
     Args:
         cls: the command's config.
         source: preset name, or path of a .toml, .yaml, .yml or .json file.
         overrides: `key=value` texts, the value as TOML or, where that does not parse, as plain text.
+        size: values of a trial run, over those of the source; where they, or the source's beside them, mean nothing,
+            they step aside.
 
     Raises:
         ConfigError: the source cannot be read, a key is unknown, or a value is not allowed.
@@ -65,6 +67,10 @@ def load_config(cls: type[C], source: str, overrides: Sequence[str] = ()) -> C:
         raise ConfigError(f"{where} is a config of kind {kind!r}, not {cls.KIND!r}", f"run ludora {_command(kind)}")
     _refuse_unknown(cls, values, where)  # before the overrides, so that the message names the right place
     given = parse_overrides(cls, overrides)
+    if size:
+        before = _idle(cls, values | given)
+        values |= size
+        own -= size.keys() | (_idle(cls, values | given) - before)
     values = _without_idle(cls, values | given, own | set(given))
     if "name" in cls.model_fields and not values.get("name"):
         values["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._")[:80] or "run"
@@ -152,16 +158,16 @@ def _without_idle(cls: type[Settings], values: Mapping[str, Any], own: Collectio
     recipe = cls.RECIPES.get(str(values.get("lora")), frozenset()) if "lora" in own else frozenset()
     kept = {key: value for key, value in values.items() if key in own or key not in recipe}
 
-    def found(key: str) -> Any:
-        return kept.get(key, cls.model_fields[key].default)
-
     def idle() -> set[str]:
-        keys = {key for key, other, wanted in cls.NEEDS if not meets(found(other), wanted)}
-        return (keys | (cls.BROUGHT if kept.get("adapter") else set())) & (kept.keys() - set(own))
+        return (_idle(cls, kept) | (cls.BROUGHT if kept.get("adapter") else set())) & (kept.keys() - set(own))
 
     while gone := idle():  # one that goes may leave another without effect
         kept = {key: value for key, value in kept.items() if key not in gone}
     return kept
+
+
+def _idle(cls: type[Settings], values: Mapping[str, Any]) -> set[str]:
+    return cls.idle(lambda key: values.get(key, cls.model_fields[key].default))
 
 
 def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str, frozenset[str]]:

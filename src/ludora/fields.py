@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -46,6 +46,11 @@ class Settings(BaseModel):
     # What a starting adapter brings along: with `adapter` set, these are its own, and not among the resolved values
     # unless they were given; given ones must be what the adapter has.
     BROUGHT: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def idle(cls, found: Callable[[str], Any]) -> set[str]:
+        """The keys that mean nothing beside the others, `found` telling the value of a key."""
+        return {key for key, other, wanted in cls.NEEDS if not meets(found(other), wanted)}
 
     @model_validator(mode="before")
     @classmethod

@@ -147,11 +147,25 @@ def test_alpaca_and_dolly_bring_what_is_given_beside_the_instruction(tmp_path: P
     }
 
 
+def test_rows_without_an_answer_are_left_out_and_counted(tmp_path: Path) -> None:
+    """alpaca as it is published has 28 of them; a file of one's own is refused for one."""
+    rows = [{"instruction": f"Name {i} fruits.", "input": "", "output": "Apple."} for i in range(10)]
+    gaps = [{"instruction": "Draw one.", "input": "", "output": " "}, {"instruction": "", "input": "", "output": "No."}]
+    folder = repository(tmp_path / "alpaca", "default", {"train": [*gaps, *rows]}, "jsonl")
+    splits = load(f"alpaca(path={folder})", Sizes(6, 2, 2))
+    assert splits.empty == 2 and splits.gaps.startswith("2 rows with an empty question or answer")
+    assert all(q.question.startswith("Name") for q in (*splits.train, *splits.search, *splits.test))
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps(row) + "\n" for row in (*rows, gaps[0])))
+    with pytest.raises(InputError, match="its question or answer is empty"):
+        load(f"dataset({own})", Sizes(1))
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "why"),
     [
         ("gsm8k", [{"question": "a?", "solution": "b"}], "gsm8k, train, row 0: 'answer' is missing"),
-        ("alpaca", [{"instruction": "a", "input": "", "output": " "}], "row 0: its question or answer is empty"),
+        ("alpaca", [{"instruction": "a", "input": "", "output": None}], "row 0: 'output' is not a text"),
         ("mmlu-pro", [{**mmlu_pro(1)[0], "answer": "B"}], "row 0: its answer 'B' is not option 0 of 3"),
         ("squad", [{"id": "1", "title": "", "context": "c", "question": "q", "answers": {"text": []}}], "no answer"),
     ],

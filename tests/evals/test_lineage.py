@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from tests.evals.test_report import Checker
 
 from ludora.cli.main import run as command_line
 from ludora.errors import InputError
-from ludora.evals.lineage import Lineage, measured
+from ludora.evals.lineage import HeatMap, Lineage
 from ludora.evals.pictures import Dot, family_tree, heat_map, scatter
 from ludora.evals.report import write_report
 from ludora.evals.stats import rank_correlation
@@ -161,9 +162,24 @@ def test_many_values_are_taken_together() -> None:
     assert picture.columns[0] == "1e-4\N{EN DASH}4e-4" and len(picture.columns) <= 6
 
 
+def test_labels_of_a_heat_map_do_not_overlap() -> None:
+    """A range of learning rates stands on two lines, and a long name makes its column wide."""
+    ranges = ("1e-4\N{EN DASH}2e-4", "5.1e-4\N{EN DASH}1.2e-3")
+    for columns in (ranges, ("q_proj+k_proj+v_proj", "mlp")):
+        drawn = heat_map(HeatMap("x", "y", columns, ("all-linear+lm_head",), (((0.5, 1), (0.25, 2)),)))
+        texts = [(float(t.get("x", "")), float(t.get("y", "")), t.text or "") for t in fromstring(drawn).iter("text")]
+        ticks = [(x, y, text) for x, y, text in texts if any(text.strip("\N{EN DASH}") in c for c in columns)]
+        assert len(ticks) == (4 if columns is ranges else 2)
+        for x, y, text in ticks:
+            others = [(ox, o) for ox, oy, o in ticks if oy == y and ox != x]
+            assert all(abs(x - ox) >= 3.5 * (len(text) + len(o)) for ox, o in others)
+        [row] = [x for x, _, text in texts if text.startswith("all-linear")]
+        assert row >= 7 * len("all-linear+lm_head")
+
+
 def test_measures_are_means_over_all_questions() -> None:
-    assert measured(LINEAGE.members["a"].variant, "accuracy") == pytest.approx(0.51)
-    assert measured(LINEAGE.members["c"].variant, "accuracy") is None
+    assert LINEAGE.members["a"].variant.measures["accuracy"] == pytest.approx(0.51)
+    assert "accuracy" not in LINEAGE.members["c"].variant.measures
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,15 @@ def test_ticks_cover_the_range_evenly_and_are_few(a: float, b: float, wanted: in
 
 
 def test_numbers_are_short() -> None:
-    assert [number(v) for v in (0, 0.25, -1.5, 23000, 1e6, 1e-5)] == [
-        "0",
-        "0.25",
-        "\N{MINUS SIGN}1.5",
-        "23000",
-        "1e6",
-        "1e-5",
-    ]
+    values = (0, 0.25, -1.5, 2300, 75000, 150000, 1e6, 2.5e9, 1e-5, 2.5e-4, 0.00125)
+    wanted = "0 0.25 -1.5 2300 75_k 150_k 1_M 2.5e9 1e-5 2.5e-4 0.00125"
+    assert [number(v).replace(" ", "_") for v in values] == wanted.replace("-1.5", "\N{MINUS SIGN}1.5").split(" ")
+
+
+@given(finite, finite, st.integers(2, 10))
+def test_no_two_ticks_have_the_same_label(a: float, b: float, wanted: int) -> None:
+    found = [number(t) for t in ticks(min(a, b), max(a, b), wanted)]
+    assert len(set(found)) == len(found)
 
 
 @given(st.lists(st.tuples(finite, finite), min_size=1, max_size=30), st.lists(finite, max_size=3))

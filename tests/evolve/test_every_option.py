@@ -107,7 +107,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "weight_decays": (LONG, (0.9,)),
     "warmups": ({}, (0.9,)),
     "mutations": (WIDE, {"mutations": {"learning_rate": "scale"}}),
-    "learning_rate_low": (WIDE | {"mutation_rate": 1.0}, 9e-3),
+    "learning_rate_low": (WIDE | {"mutation_rate": 1.0, "learning_rates": (9e-3, 1e-2)}, 9e-3),
     "learning_rate_high": (WIDE | {"mutation_rate": 1.0, "learning_rates": (1e-3, 2e-3)}, 2e-3),
     "epochs": ({}, 2),
     "batch": ({}, 2),

@@ -76,6 +76,26 @@ def test_a_mutation_is_forced_where_one_gene_is_free(seed: int) -> None:
     assert mutate(parent, narrow, 1e-9, Random(seed)) == replace(parent, rank=24 - parent.rank)
 
 
+@pytest.mark.parametrize("low", [1e-3, 0.9999999e-3])
+def test_a_learning_rate_between_equal_bounds_is_not_free(low: float) -> None:
+    """It jitters, and goes nowhere; a mutation that waited for it would wait for ever."""
+    values = {gene: values[:1] for gene, values in SPACE.values.items()}
+    stuck = Space(values | {"learning_rate": (1e-3,)}, SPACE.moves, (low, 1e-3))
+    assert stuck.free == () and replace(stuck, bounds=(1e-4, 1e-3)).free == ("learning_rate",)
+    with pytest.raises(ValueError, match="no gene has a second value"):
+        mutate(stuck.draw(Random(0)), stuck, 0.3, Random(1))
+
+
+def test_settings_that_come_to_the_same_are_the_same() -> None:
+    """Rank 4, alpha 4 / sqrt(4) = 2 = alpha 8 / 4; at rank 8 the root is another number."""
+    first = replace(GENOME, rank=4, alpha=1.0, rslora=True)
+    assert first.identity == replace(first, alpha=2.0, rslora=False).identity != replace(first, alpha=2.0).identity
+    assert first.identity != replace(first, rank=8).identity != replace(first, rank=8, alpha=2.0, rslora=False).identity
+    history = History(lambda kind, **row: None)
+    history.record("born", **born("a", first, 0))
+    assert history.to_clone(replace(first, alpha=2.0, rslora=False)) is history.variants["a"]
+
+
 def test_the_seed_keeps_null_mutations() -> None:
     """Its operators leave about a third of the mutants as their parent was."""
     space = SEED.space
@@ -190,15 +210,35 @@ def test_the_seeds_offspring_are_one_crossover_and_three_mutations() -> None:
         assert all(
             parent in history.generations[number - 1].survivors for v in history.born_in(number) for parent in v.parents
         )
-    for variant in history.variants.values():
-        earlier = [v for v in history.variants.values() if v.genome == variant.genome]
-        assert variant.clone_of == ("" if earlier[0] is variant else earlier[0].id)
+    lives: set[str] = set()
+    for number, generation in enumerate(history.generations):
+        for place, variant in enumerate(history.born_in(number)):
+            there = [history.variants[name] for name in lives] + history.born_in(number)[:place]
+            same = {v.id for v in there if v.genome.identity == variant.genome.identity and not v.clone_of}
+            assert {variant.clone_of} == (same or {""})
+        lives = {history.original(history.variants[name]).id for name in (*generation.survivors, generation.best)}
     assert any(v.clone_of for v in history.variants.values())
+
+
+def test_only_whose_weights_are_there_is_cloned() -> None:
+    """Two survive, two are given up, one did not come through; then all four genomes come up again."""
+    history = History(lambda kind, **row: None)
+    genomes = {name: replace(GENOME, rank=2**i) for i, name in enumerate(("a", "b", "dead", "failed"))}
+    for name, genome in genomes.items():
+        history.record("born", **born(name, genome, 0))
+        assert history.to_clone(genome) is history.variants[name]
+    history.record("failed", id="failed", steps=1, tokens=1, reason="not finite")
+    history.record("generation", number=0, population=list(genomes), survivors=["a", "b"], front=[], best="a",
+                   best_fitness=0.0, fitness={})  # fmt: skip
+    found = {name: history.to_clone(genome) for name, genome in genomes.items()}
+    assert {name: v and v.id for name, v in found.items()} == {"a": "a", "b": "b", "dead": None, "failed": "failed"}
+    history.record("born", **born("again", genomes["dead"], 1))
+    assert history.to_clone(genomes["dead"]) is history.variants["again"]
 
 
 def test_nobody_is_born_twice_by_default() -> None:
     history = lineage(EvolveConfig(population=6, immigrants=1, crossover=0.5, ranks=(4, 8)), 6)
-    assert len({v.genome.digest for v in history.variants.values()}) == len(history.variants) == 6 + 5 * 4
+    assert len({v.genome.identity for v in history.variants.values()}) == len(history.variants) == 6 + 5 * 4
     assert {v.operator for v in history.born_in(1)} == {"crossover+mutation", "mutation", "immigrant"}
     child = next(v for v in history.born_in(1) if v.operator == "mutation")
     parent = history.variants[child.parents[0]]
@@ -242,6 +282,8 @@ def test_the_log_is_the_state() -> None:
         assert getattr(again, name) == getattr(history, name)
     mean, error = again.variants["a"].measured
     assert mean == 0.75 and error == pytest.approx(math.sqrt(4 * (0.25 + 0.0625) + 4 * 0.0625) / 8)
+    history.record("written", id="a", block="0", measures={"accuracy": 0.5, "perplexity": 2.0})
+    assert history.variants["a"].measures == {"accuracy": 0.75, "perplexity": 2.0}
     assert again.tokens == 90 and again.number == 1 and again.best == "a"
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,7 @@ def test_pipeline_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     quiz = Quiz.from_json(run.read_json("evaluation.json"))
     assert [row.player for row in quiz.rows] == [f"adapter({run.adapter})", "base"] and len(quiz.items) == 5
     assert (run.path / "report.html").is_file()
-    assert (
-        ludora(["evolve", "--resume", str(run.path), "--json"]) == 0
-    )  # over already: the same once more, no second test
+    assert ludora(["evolve", "--resume", "--json"]) == 0  # over already: the same once more, no second test
     again = json.loads(capsys.readouterr().out)
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
 
@@ -149,6 +148,27 @@ def test_the_seeds_clones_reuse_their_parents_result(evolved: Evolved) -> None:
     assert summary["base_accuracy"] == 0.0 and f"a clone of {clones[0].clone_of}" in said
 
 
+def test_a_genome_whose_weights_are_gone_is_trained_again(evolved: Evolved) -> None:
+    """Few genomes, other questions every time: children come up that were given up before, and live on."""
+    one = {"ranks": (2,), "alphas": (1.0,), "alpha_rules": ("alpha/r",), "learning_rates": (1e-3,), "dropouts": (0.0,)}
+    few = one | {"targets": ("attention",), "weight_decays": (0.0, 0.1), "warmups": (0.0, 0.5), "rungs": ()}
+    few |= {"null_mutations": True, "mutations": {"learning_rate": "draw"}, "test_size": 0, "population": 6}
+    _, run, _ = evolved(**few, generations=8, seed=1)
+    history = history_of(run)
+    twice = Counter(v.genome.digest for v in history.variants.values() if not v.clone_of)
+    assert max(twice.values()) > 1 and any(v.clone_of for v in history.variants.values())
+    assert (run.adapter / "adapter_model.safetensors").is_file()
+    assert {p.name for p in run.variants.iterdir()} == set(history.generations[-1].survivors)
+
+
+def test_targets_and_layers_that_are_the_same_on_the_model_are_one_value(evolved: Evolved) -> None:
+    names = ("q_proj+v_proj", "v_proj+q_proj", "mlp", "up_proj+gate_proj+down_proj")
+    ranges = ("top:2", "2-3", "all", "0-3", "top:1/2")
+    _, run, _ = evolved(targets=names, layers=ranges, generations=1, test_size=0, rungs=(), starters=16, train_size=4)
+    genomes = [v.genome for v in history_of(run).variants.values()]
+    assert {g.targets for g in genomes} == {"q_proj+v_proj", "mlp"} and {g.layers for g in genomes} == {"top:2", "all"}
+
+
 def test_halving_stops_the_worst_and_spends_less(evolved: Evolved) -> None:
     _, whole, _ = evolved(rungs=(), train_size=16)
     _, halved, _ = evolved(rungs=(0.5,), rung_keep=0.5, train_size=16)
@@ -190,6 +210,17 @@ def test_one_that_is_no_longer_finite_is_given_up(evolved: Evolved, monkeypatch:
     assert not set(history.generations[0].survivors) & {v.id for v in failed}
     with pytest.raises(TrainingFailed, match="no variant"):
         evolved(learning_rates=(5e-3,), generations=1, train_size=24, rungs=())
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_accuracy_is_known_in_every_generation(evolved: Evolved, fresh: bool) -> None:
+    """Selected by likelihood: the best alone writes answers, to questions that it was asked."""
+    _, run, _ = evolved(generations=3, fresh_questions=fresh, answer_tokens=1)
+    assert all({"best_accuracy", "best_perplexity"} <= line.keys() for line in run.rows("metrics.jsonl"))
+    history = history_of(run)
+    written = {v.id for v in history.variants.values() if "accuracy" in v.measures}
+    assert written == {g.best for g in history.generations}
+    assert "Accuracy of the best" in (run.path / "report.html").read_text()
 
 
 def test_finals_are_other_seeds_of_the_best(evolved: Evolved) -> None:
@@ -286,6 +317,8 @@ REFUSED = {
     "mutations={rank='scale'}": "cannot leave its list",
     "survivors=99": "more than population",
     "learning_rate_low=0.1": "learning_rate_low is above",
+    "learning_rates=[1e-4,0.5]": "0.5 is not within learning_rate_low = 1e-06 and learning_rate_high = 0.01",
+    "metric=choice": "metric = choice needs options",
     "teacher=mcts": "teacher = mcts has no effect",
     "temperature=0.5": "temperature = 0.5 has no effect",
     "act=say": "act has no effect",
@@ -304,6 +337,28 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     said = capsys.readouterr().err
     assert REFUSED[override] in " ".join(said.split()) and "hint:" in said
     assert not list(tmp_path.iterdir())
+
+
+ONE = [
+    "ranks=[2]", "alphas=[1.0]", "alpha_rules=['alpha/r']", "learning_rates=[1e-3]", "dropouts=[0.0]",
+    "targets=['mlp']", "weight_decays=[0.0]", "warmups=[0.0]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["learning_rate_low=1e-3", "learning_rate_high=1e-3"],
+        ["layers=['all', 'top:4']", "mutations={learning_rate='draw'}"],
+    ],
+)
+def test_nothing_to_search_is_refused_also_where_only_the_model_shows_it(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bounds that are equal; and layers that are the same ones, since the model has four."""
+    monkeypatch.chdir(tmp_path)
+    assert ludora(["evolve", "evolve", *MODEL, *ONE, *more]) == 2
+    assert "no gene has a second value" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_what_a_resumed_run_may_not_change(

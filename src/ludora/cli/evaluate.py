@@ -116,6 +116,8 @@ def _answers(names: list[str], task: str, settings: ModelSettings, options: dict
     if folder is not None and folder.exists():
         raise InputError(f"{folder} exists already", "choose another folder, or delete it first")
     data = questions(task, asking)  # before the model: it may be refused
+    if data.gaps:
+        say(f"{data.source}: {data.gaps}")
     from ludora.players.studio import studio  # torch and transformers: seconds
 
     found = quiz(players, data, studio(settings, say), asking)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ludora.cli.common import Overrides, Shown, prints, with_parameters
-from ludora.cli.train import Config, Resume, check_usable, started
+from ludora.cli.train import LATEST, Config, Resume, check_usable, started
 from ludora.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ def evolve(
     if test and quick:
         raise InputError("--pipeline-test and --quick-test are two sizes of one thing", "give one of them")
     texts = [*(overrides or ()), *(["pack=1"] if sequential else [])]
-    given = {text.partition("=")[0].strip() for text in texts}
-    shrunk = PIPELINE_TEST if test else QUICK_TEST if quick else {}
-    texts += [f"{key}={value}" for key, value in shrunk.items() if key not in given]
-    if not resume and not config:
+    size = PIPELINE_TEST if test else QUICK_TEST if quick else None
+    if not config and resume in (None, LATEST):
         config = PRESET
-    with started(EvolveConfig, config, texts, resume, check_usable) as (settings, run, step):
+    with started(EvolveConfig, config, texts, resume, check_usable, size) as (settings, run, step):
         if step is not None:
             raise InputError(f"an evolution goes on from its last checkpoint, not from step {step}", "leave @STEP out")
         return _evolved(settings, run)

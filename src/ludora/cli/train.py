@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -149,9 +149,14 @@ def _show(kind: str, summary: dict[str, Any], console: Console) -> None:
 
 @contextmanager
 def started(
-    cls: type[C], config: str | None, overrides: list[str], resume: str | None, check: Callable[[C], object]
+    cls: type[C],
+    config: str | None,
+    overrides: list[str],
+    resume: str | None,
+    check: Callable[[C], object],
+    size: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[C, Run, int | None]]:
-    """A new run, or the one to resume, locked; its config; and the step asked for.
+    """A new run, or the one to resume, locked; its config; and the step asked for. `size` is that of a trial run.
 
     `check` may refuse a config before anything is written, and before a model is loaded. A new run that fails on its
     input later, before its first update is saved, leaves no folder behind.
@@ -163,12 +168,12 @@ def started(
     if config and "=" in config:  # no CONFIG was given, so the first override took its place
         overrides, config = [config, *overrides], None
     if resume:
-        with _resumed(cls, config, overrides, resume, check) as found:
+        with _resumed(cls, config, overrides, resume, check, size) as found:
             yield found
         return
     if not config:
         raise InputError("a CONFIG is missing", "ludora list presets shows what there is")
-    settings = load_config(cls, config, overrides)
+    settings = load_config(cls, config, overrides, size)
     check(settings)
     settings = _written_out(settings)
     run = Run.create(settings.runs_dir, settings.name, settings.to_json())
@@ -196,14 +201,19 @@ def _written_out(settings: C) -> C:
 
 @contextmanager
 def _resumed(
-    cls: type[C], config: str | None, overrides: list[str], resume: str, check: Callable[[C], object]
+    cls: type[C],
+    config: str | None,
+    overrides: list[str],
+    resume: str,
+    check: Callable[[C], object],
+    size: Mapping[str, Any] | None,
 ) -> Iterator[tuple[C, Run, int | None]]:
     from ludora.config import load_config, parse_overrides
     from ludora.runs.listing import find_run, latest_run
     from ludora.runs.store import Run
 
     typed = parse_overrides(cls, overrides)
-    named = load_config(cls, config, overrides) if config else None
+    named = load_config(cls, config, overrides, size) if config else None
     runs_dir = str(typed.get("runs_dir", named.runs_dir if named else DEFAULT_RUNS))
     if resume != LATEST:
         path, step = find_run(runs_dir, resume)
@@ -214,7 +224,7 @@ def _resumed(
     with Run.open(path) as run:
         saved = load_config(cls, str(path / "config.json"))
         fixed = {key: value for key, value in as_started(run, saved).items() if key not in typed}
-        settings = load_config(cls, str(path / "config.json"), overrides)
+        settings = load_config(cls, str(path / "config.json"), overrides, size)
         settings = settings.model_copy(update={**fixed, "runs_dir": saved.runs_dir})
         _refuse_changes(saved, settings)
         check(settings)

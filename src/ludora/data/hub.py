@@ -23,11 +23,15 @@ _ANSWERED = ("answer", "label", "response", "output")
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The questions there are. `test` holds those of a test split that the data set itself has, else nothing."""
+    """The questions there are. `test` holds those of a test split that the data set itself has, else nothing.
+
+    `empty` counts rows that were left out because their question or answer is empty.
+    """
 
     style: str
     rest: Sequence[Question]
     test: Sequence[Question] = ()
+    empty: int = 0
 
 
 # ---- by name -------------------------------------------------------------------------------------------------------
@@ -92,6 +96,8 @@ NAMED: Mapping[str, _Named] = {
 def named(name: str, path: str = "") -> Pool:
     """A data set by name, from the hub or from the folder of a copy.
 
+    Rows whose question or answer is empty are left out: alpaca as it is published has such answers.
+
     Raises:
         MissingExtra: the package `datasets` is not there.
         InputError: it cannot be loaded, or has other columns.
@@ -101,11 +107,12 @@ def named(name: str, path: str = "") -> Pool:
         raise MissingExtra(f"the data set {name} needs the package datasets", "pip install 'ludora[datasets]'")
     if path and not Path(path).is_dir():
         raise InputError(f"there is no folder {path}", f"path is a copy of the repository {known.hub}")
-    rest, test = (
-        _questions(_rows(name, path, split), known.read, f"{name}, {split}") if split else ()
+    rows = [
+        _questions(_rows(name, path, split), known.read, f"{name}, {split}") if split else []
         for split in (known.split, known.test)
-    )
-    return Pool(known.style, rest, test)
+    ]
+    rest, test = ([question for question in part if _is_filled(question)] for part in rows)
+    return Pool(known.style, rest, test, sum(map(len, rows)) - len(rest) - len(test))
 
 
 def _rows(name: str, path: str, split: str) -> Iterable[Row]:
@@ -131,16 +138,14 @@ def _questions(rows: Iterable[Row], read: Callable[[Row, int], Question], where:
     found = []
     for number, row in enumerate(rows):
         try:
-            found.append(_filled(read(row, number)))
+            found.append(read(row, number))
         except Unreadable as error:
             raise InputError(f"{where}, row {number}: {error}", "is this a copy of that data set?") from None
     return found
 
 
-def _filled(question: Question) -> Question:
-    if not question.question.strip() or not question.answer.strip():
-        raise Unreadable("its question or answer is empty")
-    return question
+def _is_filled(question: Question) -> bool:
+    return bool(question.question.strip() and question.answer.strip())
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
@@ -163,7 +168,7 @@ def local(path: str, style: str = "") -> Pool:
     if file.suffix == ".json":
         found = _questions(_json_rows(file), _local_row, path)
     else:
-        reading: Reading[Question] = read_lines(file, lambda row, place: _filled(_local_row(row, place.number - 1)))
+        reading: Reading[Question] = read_lines(file, lambda row, place: _local_row(row, place.number - 1))
         if reading.bad:
             raise BadLines(reading.complaint, "a line is an object with a question and an answer")
         found = list(reading.items)
@@ -194,7 +199,10 @@ def _local_row(row: Row, number: int) -> Question:
     answer = _as_text(row, answered)
     if options:
         answer = choice_answer(_place(answer, options))
-    return Question(name, need(row, asked, str), answer, options, group)
+    question = Question(name, need(row, asked, str), answer, options, group)
+    if not _is_filled(question):
+        raise Unreadable("its question or answer is empty")
+    return question
 
 
 def _as_text(row: Row, key: str) -> str:

@@ -58,7 +58,8 @@ class Splits:
     """A data set: three disjoint lists of questions. `source` is its canonical name.
 
     `instruction` is the system message before every question, `duplicates` counts questions that were left out because
-    they came up before. `judge`, where many answers are right, gives the score 0..1 of an answer that was read.
+    they came up before, `empty` rows of a named data set without a question or an answer. `judge`, where many answers
+    are right, gives the score 0..1 of an answer that was read.
     """
 
     source: str
@@ -69,6 +70,12 @@ class Splits:
     test: tuple[Question, ...]
     duplicates: int = 0
     judge: Judge | None = field(default=None, compare=False)
+    empty: int = 0
+
+    @property
+    def gaps(self) -> str:
+        """What has to be said of rows that were left out, or nothing."""
+        return f"{self.empty} rows with an empty question or answer are left out" if self.empty else ""
 
 
 def key_of(question: Question) -> str:

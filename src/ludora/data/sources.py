@@ -88,7 +88,7 @@ def load(source: str, sizes: Sizes, seed: int = 0) -> Splits:
     """A data set, as many questions of each split as are wanted.
 
     The same seed gives the same splits whatever the sizes: a question of one never stands in another. A question that
-    comes up twice is left out.
+    comes up twice is left out, and so is a row of a named data set whose question or answer is empty.
 
     Raises:
         InputError: there is no such data set, it cannot be loaded, or it has too few questions.
@@ -166,7 +166,7 @@ def _from_pool(spec: Spec, pool: Pool, sizes: Sizes, seed: int, shares: tuple[fl
     for split, size in sizes._asdict().items():
         _check_enough(spec, split, size, len(blocks[split]))
     train, search, test = (tuple(blocks[split][:size]) for split, size in sizes._asdict().items())
-    return Splits(str(spec), pool.style, STYLES[pool.style], train, search, test, sieve.duplicates)
+    return Splits(str(spec), pool.style, STYLES[pool.style], train, search, test, sieve.duplicates, empty=pool.empty)
 
 
 def _shuffled(questions: Iterable[Question], seed: int) -> list[Question]:

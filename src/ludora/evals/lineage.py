@@ -264,10 +264,3 @@ def _label(value: Value) -> str:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.2g}" if isinstance(value, float) else str(value)
-
-
-def measured(variant: Variant, key: str) -> float | None:
-    """Accuracy, perplexity ... of a variant, mean over all questions that it answered; None where not measured."""
-    scores = [score for score in variant.scores.values() if key in score.measures and score.n]
-    total = sum(score.n for score in scores)
-    return math.fsum(s.n * s.measures[key] for s in scores) / total if total else None

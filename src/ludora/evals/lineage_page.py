@@ -11,7 +11,7 @@ from typing import Any
 from ludora import __version__
 from ludora.errors import InputError
 from ludora.evals import quiz_report
-from ludora.evals.lineage import Effect, Lineage, Member, measured
+from ludora.evals.lineage import Effect, Lineage, Member
 from ludora.evals.page import (
     again_section,
     assemble,
@@ -214,8 +214,8 @@ def _variants(lineage: Lineage) -> Block:
             f"clone of {m.variant.clone_of}" if m.variant.clone_of else m.fate,
             f"{m.variant.tokens:,}",
             _number(m.fitness),
-            percent(measured(m.variant, "accuracy")),
-            _number(measured(m.variant, "perplexity")),
+            percent(m.variant.measures.get("accuracy")),
+            _number(m.variant.measures.get("perplexity")),
         )
         for m in sorted(lineage.members.values(), key=order)
     ]

@@ -11,7 +11,8 @@ from ludora.evals.lineage import HeatMap, Lineage, Member
 from ludora.evals.plots import Point, minus, number, ticks
 
 COLUMN, ROW, TOP, LABEL = 196, 26, 34, 132  # pixels of the family tree; a label's width
-CELL, LEFT = 64, 92  # of a heat map
+CELL, LEFT = 64, 92  # of a heat map, at least
+CHARACTER = 7  # width of one in a label
 _POINTS = (420, 260)
 
 
@@ -92,32 +93,40 @@ def heat_map(picture: HeatMap) -> str:
     if not known:
         return ""
     low, span = min(known), (max(known) - min(known)) or 1.0
-    width, height = LEFT + CELL * len(picture.columns), 22 + 36 * len(picture.rows) + 34
+    below = [_lines(label) for label in picture.columns]
+    most = max(map(len, below))
+    wide = max(CELL, 12 + max(CHARACTER * len(line) for lines in below for line in lines))
+    start = max(LEFT, 16 + max(CHARACTER * len(label) for label in picture.rows))
+    width, height = start + wide * len(picture.columns), 42 + 36 * len(picture.rows) + 14 * most
     parts = [
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="mean fitness by {escape(picture.x)} and {escape(picture.y)}">'
     ]
     for j, (label, row) in enumerate(zip(picture.rows, picture.cells, strict=True)):
         top = 8 + 36 * j
-        parts.append(f'<text class="tick" text-anchor="end" x="{LEFT - 8}" y="{top + 22}">{escape(label)}</text>')
+        parts.append(f'<text class="tick" text-anchor="end" x="{start - 8}" y="{top + 22}">{escape(label)}</text>')
         for i, cell in enumerate(row):
-            left = LEFT + CELL * i
-            parts.append(_cell(left, top, cell, (cell[0] - low) / span if cell else 0.0))
+            parts.append(_cell(start + wide * i, top, wide, cell, (cell[0] - low) / span if cell else 0.0))
     bottom = 8 + 36 * len(picture.rows)
-    for i, label in enumerate(picture.columns):
-        middle = LEFT + CELL * i + CELL / 2
-        parts.append(f'<text class="tick" text-anchor="middle" x="{middle}" y="{bottom + 15}">{escape(label)}</text>')
-    middle = LEFT + CELL * len(picture.columns) / 2
-    parts.append(f'<text class="tick" text-anchor="middle" x="{middle}" y="{bottom + 34}">{escape(picture.x)}</text>')
+    named = [(start + wide * (i + 0.5), j, line) for i, lines in enumerate(below) for j, line in enumerate(lines)]
+    for middle, line_number, text in [*named, (start + wide * len(picture.columns) / 2, most, picture.x)]:
+        base = bottom + 15 + 14 * line_number + 5 * (line_number == most)
+        parts.append(f'<text class="tick" text-anchor="middle" x="{middle}" y="{base}">{escape(text)}</text>')
     return "".join([*parts, "</svg>"])
 
 
-def _cell(left: int, top: int, cell: tuple[float, int] | None, share: float) -> str:
-    box = f'x="{left + 1}" y="{top}" width="{CELL - 2}" height="34"'
+def _lines(label: str) -> list[str]:
+    """The label of a column; a range stands on two lines, so that neighbours do not overlap."""
+    first, dash, last = label.partition("\N{EN DASH}")
+    return [first + dash, last] if dash else [label]
+
+
+def _cell(left: int, top: int, wide: int, cell: tuple[float, int] | None, share: float) -> str:
+    box = f'x="{left + 1}" y="{top}" width="{wide - 2}" height="34"'
     if cell is None:
         return f'<rect class="nobody" {box} rx="3"/>'
     kind = "dark" if share > 0.55 else "light"
-    text = f'<text class="{kind}" text-anchor="middle" x="{left + CELL / 2}"'
+    text = f'<text class="{kind}" text-anchor="middle" x="{left + wide / 2}"'
     return (
         f'<rect class="heat" {box} rx="3" fill-opacity="{0.08 + 0.87 * share:.2f}"/>'
         f'{text} y="{top + 16}">{minus(f"{cell[0]:.3f}")}</text>{text} y="{top + 29}">n = {cell[1]}</text>'
@@ -171,8 +180,7 @@ def scatter(name: str, dots: Sequence[Dot], x_label: str, *, log_x: bool = False
         parts.append(f'<text class="tick" text-anchor="end" x="{left - 6:.0f}" y="{line + 4:.1f}">{number(y)}</text>')
     for x in x_ticks:
         across = at(x, y_ticks[0])[0]
-        label = _count(x) if log_x else number(x)
-        parts.append(f'<text class="tick" text-anchor="middle" x="{across:.1f}" y="{height - 20}">{label}</text>')
+        parts.append(f'<text class="tick" text-anchor="middle" x="{across:.1f}" y="{height - 20}">{number(x)}</text>')
     middle = (left + width) / 2
     parts.append(f'<text class="tick" text-anchor="middle" x="{middle:.0f}" y="{height - 4}">{escape(x_label)}</text>')
     if path:
@@ -191,10 +199,3 @@ def _powers(low: float, high: float) -> list[float]:
     fine = [m * 10.0**p for p in range(first, last + 1) for m in (1, 2, 5)]
     within = [v for v in fine if low / 2.5 < v < high * 2.5]
     return within[:: -(-len(within) // 6)]
-
-
-def _count(value: float) -> str:
-    """12,000 as 12 k."""
-    if value >= 1e6:
-        return f"{value / 1e6:g} M"
-    return f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"

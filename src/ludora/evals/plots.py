@@ -63,12 +63,14 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A tick's label: short, never in scientific notation unless it must be."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1e5 or abs(value) < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return minus(f"{value:.4f}".rstrip("0").rstrip("."))
+    """A tick's label, with the digits that tell it from the next one: 150 k, 0.025, and 2.5e-4 where it must be."""
+    size = abs(value)
+    if 1e4 <= size < 1e9:
+        return minus(f"{value / 1e6:.10g} M" if size >= 1e6 else f"{value / 1e3:.10g} k")
+    if value == 0 or 1e-3 <= size < 1e4:
+        return minus(f"{value:.10g}")
+    mantissa, _, exponent = f"{value:.9e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def minus(text: str) -> str:

@@ -211,9 +211,18 @@ def questions(task: str, asking: Asking) -> Splits:
         InputError: the data set cannot be loaded, or the metric does not fit it.
     """
     data = load(task, Sizes(test=asking.questions), asking.seed)
-    if asking.metric == "choice" and data.style != "choice":
-        raise InputError(f"metric = choice needs options, which {data.source} has not", "leave the metric out")
+    check_metric(asking.metric, data)
     return data
+
+
+def check_metric(metric: str, data: Splits) -> None:
+    """Refuse a metric that no question of a data set can be measured by.
+
+    Raises:
+        InputError: the likeliest option is asked for, and there are none.
+    """
+    if metric == "choice" and data.style != "choice":
+        raise InputError(f"metric = choice needs options, which {data.source} has not", "leave the metric out")
 
 
 def quiz(players: Sequence[Spec], data: Splits, studio: Studio, asking: Asking) -> Quiz:

@@ -34,7 +34,7 @@ def breed(config: EvolveConfig, space: Space, history: History, points: Points, 
         size: trainable parameters of a genome.
     """
     for birth in _births(config, space, history, points):
-        known = history.of_genome(birth.genome.digest)
+        known = history.to_clone(birth.genome)
         heir = birth.parents[0].id if config.inherit and birth.parents else ""
         row: dict[str, Any] = {
             "id": history.unused_name(birth.genome, history.number),
@@ -72,7 +72,7 @@ def _start(config: EvolveConfig, space: Space, history: History, points: Points)
         for attempt in range(ATTEMPTS):
             random = generator("start", config.seed, number, attempt)
             genome = space.at(spread[number]) if spread and not attempt else space.draw(random)
-            if config.null_mutations or not history.of_genome(genome.digest):
+            if config.null_mutations or not history.of_genome(genome):
                 yield Birth(genome, "start")
                 break
 
@@ -85,7 +85,7 @@ def _child(
     for attempt in range(ATTEMPTS):
         random = generator("child", config.seed, history.number, number, attempt)
         birth = _draw(config, space, parents, kind if attempt < ATTEMPTS // 2 else "immigrant", random)
-        if config.null_mutations or config.inherit or not history.of_genome(birth.genome.digest):
+        if config.null_mutations or config.inherit or not history.of_genome(birth.genome):
             return birth
     return None
 

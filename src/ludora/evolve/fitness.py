@@ -10,7 +10,7 @@ from typing import Protocol
 from ludora.data.batches import Item, digest
 from ludora.data.questions import Question, Sizes
 from ludora.data.sources import load
-from ludora.evals.quiz import Quiz, from_records, is_right
+from ludora.evals.quiz import Quiz, check_metric, from_records, is_right
 from ludora.evals.records import Record, totals
 from ludora.evals.scoring import Scorer, lesson
 from ludora.evolve.history import WORST, Score
@@ -86,6 +86,7 @@ class DataFitness:
         blocks = config.generations if config.fresh_questions else 1
         search = rung + final + blocks * config.eval_size
         splits = load(config.data, Sizes(config.train_size, search, config.test_size), config.seed)
+        check_metric(config.metric, splits)
         self.splits = splits
         self.scorer = Scorer(studio.policy, studio.chat, config.answer_tokens)
         self.items: list[Item] = [self._text(question) for question in splits.train]
@@ -95,7 +96,8 @@ class DataFitness:
             self._blocks[str(number)] = splits.search[start : start + config.eval_size]
         asked = [self._text(question) for question in (*splits.search, *splits.test)]
         self.digest = digest([*self.items, *asked])
-        self.about = f"{splits.source}, {config.eval_size} questions a generation"
+        gaps = f"; {splits.gaps}" if splits.gaps else ""
+        self.about = f"{splits.source}, {config.eval_size} questions a generation{gaps}"
 
     def _text(self, question: Question) -> Text:
         """A question and its reference answer as they are learnt."""

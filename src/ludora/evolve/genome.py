@@ -46,6 +46,16 @@ class Genome:
         return sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def identity(self) -> str:
+        """A hash of what the genes come to: equal for those that make the same adapter, trained in the same way.
+
+        What alpha is and what it is divided by matter by their quotient alone.
+        """
+        scale = canonical(self.alpha * self.rank**0.5 if self.rslora else self.alpha)
+        rest = {gene: value for gene, value in self.to_json().items() if gene not in ("alpha", "rslora")}
+        return sha256(json.dumps({**rest, "scale": scale}, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
     def label(self) -> str:
         """A readable name, not unique: `r64_lr2e-5_d0.10`."""
         mantissa, _, exponent = f"{self.learning_rate:.2e}".partition("e")
@@ -92,13 +102,20 @@ class Space:
         """The genome with its floats in canonical form."""
         genes = genome.to_json()
         kinds = {field.name: str(field.type) for field in fields(Genome)}
-        floats = {gene: float(f"{genes[gene]:.{DIGITS}g}") for gene, kind in kinds.items() if kind == "float"}
+        floats = {gene: canonical(float(genes[gene])) for gene, kind in kinds.items() if kind == "float"}
         return Genome.from_json({**genes, **floats})
 
     @property
     def free(self) -> tuple[str, ...]:
         """The genes that can differ at all."""
-        return tuple(g for g in GENES if len(self.values[g]) > 1 or {"scale", "jitter"} & set(self.moves[g]))
+        low, high = map(canonical, self.bounds)
+        leaves = {"scale", "jitter"} if low < high else set()  # ways out of the list, where there is a way
+        return tuple(g for g in GENES if len(self.values[g]) > 1 or leaves & set(self.moves[g]))
+
+
+def canonical(value: float) -> float:
+    """A float gene, rounded so that what is nearly the same is the same."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 def pick(values: Sequence[Value], u: float) -> Value:

@@ -6,6 +6,7 @@ resumed run knows what the one that was killed knew, and a report reads nothing 
     born        a variant, its parents, how it came about and in which genes it differs
     rung        who goes on after a share of the training, and by what
     scored      one variant's answers to one block of questions
+    written     what the best variant's written answers to a block come to, where likelihoods are selected by
     failed      a variant whose numbers were no longer finite
     generation  who was in it, who lives on, and the best so far
     pack        how many variants are trained at once from here on
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ludora.evolve.genome import Genome, Value
@@ -53,7 +54,8 @@ class Variant:
     Attributes:
         operator: start, mutation, crossover, crossover+mutation or immigrant.
         changes: of each parent, the genes that differ: gene -> [before, after].
-        clone_of: the earlier variant with this very genome, whose result counts for this one, too.
+        clone_of: the earlier variant with this genome, or one that comes to the same: its result and weights count
+            for this one, too.
         heir_of: the parent whose weights it began with, when weights are inherited.
         scores: by block of questions.
     """
@@ -80,6 +82,16 @@ class Variant:
         mean = math.fsum(score.n * score.mean for score in self.scores.values()) / n
         squares = math.fsum(s.n * (s.variance + (s.mean - mean) ** 2) for s in self.scores.values())
         return mean, math.sqrt(squares) / n
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Accuracy, perplexity ...: each the mean over all questions that it was measured on."""
+        found = {}
+        for key in dict.fromkeys(key for score in self.scores.values() for key in score.measures):
+            scores = [score for score in self.scores.values() if key in score.measures and score.n]
+            if scores:
+                found[key] = math.fsum(s.n * s.measures[key] for s in scores) / sum(s.n for s in scores)
+        return found
 
     @property
     def is_exact(self) -> bool:
@@ -160,6 +172,10 @@ class History:
                 else:
                     self.finals[row["id"]]["scores"][row["block"]] = score
                     self.finals[row["id"]]["tokens"] = row["tokens"]
+            case "written":
+                scores = self.variants[row["id"]].scores
+                old = scores[row["block"]]
+                scores[row["block"]] = replace(old, measures={**row["measures"], **old.measures})
             case "failed":
                 if row["id"] in self.variants:
                     variant = self.variants[row["id"]]
@@ -204,9 +220,28 @@ class History:
         """The variants that came up in a generation, in order."""
         return [variant for variant in self.variants.values() if variant.generation == generation]
 
-    def of_genome(self, digest: str) -> Variant | None:
-        """The first variant with this genome."""
-        return next((v for v in self.variants.values() if v.genome.digest == digest and not v.clone_of), None)
+    def of_genome(self, genome: Genome) -> Variant | None:
+        """The latest variant with this genome, or one that comes to the same, that is no clone."""
+        wanted = genome.identity
+        alike = (v for v in reversed(self.variants.values()) if v.genome.identity == wanted and not v.clone_of)
+        return next(alike, None)
+
+    def to_clone(self, genome: Genome) -> Variant | None:
+        """The variant with this genome whose result and weights can be those of another one, too.
+
+        Its weights are there, or it never came through the training, so that nobody will ask for them.
+        """
+        found = self.of_genome(genome)
+        there = found and (found.generation == self.number or found.id in self.kept or not self.unrivalled(found.id))
+        return found if there else None
+
+    @property
+    def kept(self) -> set[str]:
+        """Whose weights outlive the last generation: the survivors, the best, and those whose clones these are."""
+        if not self.generations:
+            return set()
+        names = {*self.generations[-1].survivors, self.best}
+        return names | {self.original(self.variants[name]).id for name in names}
 
     def original(self, variant: Variant) -> Variant:
         """Whose result counts for a variant: its own, unless it is a clone."""

@@ -30,7 +30,7 @@ def log_generation(log: RunLog, history: History, row: Mapping[str, Any], second
             "best_fitness": row["best_fitness"],
             "mean_fitness": math.fsum(fitness.values()) / len(fitness),
             "survivors_fitness": math.fsum(fitness[name] for name in survivors) / len(survivors),
-            **{f"best_{key}": value for key, value in _measures(best).items()},
+            **{f"best_{key}": value for key, value in best.measures.items()},
             "best_parameters": float(best.parameters),
             "hypervolume": row["hypervolume"],
             "new_variants": float(len(new)),
@@ -44,11 +44,3 @@ def log_generation(log: RunLog, history: History, row: Mapping[str, Any], second
     )
     for name in survivors:
         log.say(f"  lives on: {name}, fitness {fitness[name]:+.4f} +- {row['deviation'][name]:.4f}")
-
-
-def _measures(variant: Variant) -> dict[str, float]:
-    """Accuracy, perplexity ... of a variant, mean over all questions that it answered."""
-    scores = list(variant.scores.values())
-    total = sum(score.n for score in scores)
-    keys = dict.fromkeys(key for score in scores for key in score.measures)
-    return {key: math.fsum(s.n * s.measures.get(key, 0.0) for s in scores) / total for key in keys}

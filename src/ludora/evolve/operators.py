@@ -23,6 +23,7 @@ MOVES = {
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 JITTER = 0.5  # standard deviation of the factor's logarithm
 TRIES = 50  # mutations tried before one is forced
+FORCED = 1000  # tries to change one gene that has a second value
 
 
 def mutate(parent: Genome, space: Space, rate: float, random: Random, *, null: bool = False) -> Genome:
@@ -38,11 +39,10 @@ def mutate(parent: Genome, space: Space, rate: float, random: Random, *, null: b
                 child = _moved(child, gene, space, random)
         if null or child != parent:
             return child
-    if not space.free:
-        raise ValueError("no gene has a second value")
-    while (child := _moved(parent, random.choice(space.free), space, random)) == parent:
-        pass
-    return child
+    for _ in range(FORCED if space.free else 0):
+        if (child := _moved(parent, random.choice(space.free), space, random)) != parent:
+            return child
+    raise ValueError("no gene has a second value")
 
 
 def _moved(genome: Genome, gene: str, space: Space, random: Random) -> Genome:

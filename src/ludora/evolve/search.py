@@ -225,15 +225,29 @@ def _generation(it: Search) -> bool:
     if not history.converged and is_converged([generation.best_fitness for generation in history.generations]):
         history.record("converged", generation=number)
         it.log.say("the best fitness has hardly grown over the last generations")
-    kept = {*row["survivors"], row["best"]}
-    kept |= {history.original(history.variants[name]).id for name in kept}
-    it.trials = {name: trial for name, trial in it.trials.items() if name in kept}
+    it.trials = {name: trial for name, trial in it.trials.items() if name in history.kept}
     for trial in it.trials.values():
         trial.tensors = {"adapter": trial.tensors["adapter"]}
+    _write_answers(it, history.original(history.variants[row["best"]]))
     log_generation(it.log, history, row, it.seconds)
     it.seconds.clear()
     it.save()
     return True
+
+
+def _write_answers(it: Search, best: Variant) -> None:
+    """Where likelihoods are selected by the best alone writes answers, to the latest block it was asked, once.
+
+    So accuracy is known in every generation, at the cost of one variant.
+    """
+    block = list(best.scores)[-1]
+    if it.config.fitness != "nll" or "accuracy" in best.scores[block].measures:
+        return
+    started = time.monotonic()
+    with it.cohort.seated([it.trials[best.id]]) as adapters:
+        [answers] = it.fitness.examine(adapters, block)
+    it.history.record("written", id=best.id, block=block, measures=answers.score.measures)
+    it._spend("score", started)
 
 
 def _sobol(seed: int) -> Callable[[int, int], list[list[float]]]:
@@ -338,17 +352,24 @@ def _space(config: EvolveConfig, studio: Studio) -> Space:
     """The space of genomes on this model: every target and layer range is one it has, and stands there once.
 
     Raises:
-        InputError: a target or a layer range is not one it has.
+        InputError: a target or a layer range is not one it has, or two ranges were all there was to search and are one.
     """
     space, count = config.space, studio.base.layers
-    layers: dict[str, None] = {}
+    layers: dict[frozenset[str], str] = {}  # by the modules that they come to
+    targets: dict[frozenset[str], str] = {}
+    for target in map(str, space.values["targets"]):
+        targets.setdefault(frozenset(studio.pack.targets(LoraSettings(targets=_targets(target)))), target)
     for value in map(str, space.values["layers"]):
         if value.startswith("top:1/"):
             value = f"top:{max(1, round(count / int(value.removeprefix('top:1/'))))}"
-        for target in map(str, space.values["targets"]):
-            studio.pack.size(LoraSettings(targets=_targets(target), layers=value))
-        layers.setdefault("all" if value in (f"top:{count}", f"0-{count - 1}") else value)
-    return Space({**space.values, "layers": tuple(layers)}, space.moves, space.bounds)
+        for target in targets.values():
+            studio.pack.targets(LoraSettings(targets=_targets(target), layers=value))
+        value = "all" if value in (f"top:{count}", f"0-{count - 1}") else value
+        layers.setdefault(frozenset(studio.pack.targets(LoraSettings(layers=value))), value)
+    merged = {"targets": tuple(targets.values()), "layers": tuple(layers.values())}
+    space = Space({**space.values, **merged}, space.moves, space.bounds)
+    config.check_searchable(space)
+    return space
 
 
 def _targets(text: str) -> str | tuple[str, ...]:

@@ -91,7 +91,7 @@ def _distinct(history: History, ranked: list[Standing]) -> list[Standing]:
     seen: dict[str, Standing] = {}
     for standing in ranked:
         variant = history.variants[standing.name]
-        seen.setdefault(variant.id if variant.heir_of else variant.genome.digest, standing)
+        seen.setdefault(variant.id if variant.heir_of else variant.genome.identity, standing)
     return list(seen.values())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ludora.errors import ConfigError, InputError, nearest
-from ludora.evolve.genome import GENES, Space, Value
+from ludora.evolve.genome import GENES, Space, Value, canonical
 from ludora.evolve.operators import MOVES
 from ludora.fields import AtLeastOne, Count, Games, Positive, Rank, Share, Zero, about, shown
 from ludora.grammar import parse
@@ -17,6 +18,8 @@ GAME = "game:"
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Layers = Annotated[str, Field(pattern=r"^(all|top:[1-9]\d*|top:1/[1-9]\d*|\d+-\d+)$")]
+ASKED = ("data", "metric", "answer_tokens", "eval_size", "fresh_questions")  # mean nothing where a game is played
+PLAYED = ("teacher", "opponent", "evaluate_games", "labels")  # mean nothing where none is
 OPEN = ("learning_rate",)  # genes that may leave their list
 NUMBERS = ("rank", "alpha", "learning_rate", "dropout", "weight_decay", "warmup")
 
@@ -111,6 +114,11 @@ class EvolveConfig(RunSettings):
         | {"trust_remote_code"}
     )
 
+    @classmethod
+    def idle(cls, found: Callable[[str], Any]) -> set[str]:
+        """See `Settings.idle`; a game asks no questions, and a data set plays no games."""
+        return super().idle(found) | set(ASKED if str(found("fitness")).startswith(GAME) else PLAYED)
+
     @model_validator(mode="after")
     def _consistent(self) -> EvolveConfig:
         self._check_fitness()
@@ -123,13 +131,20 @@ class EvolveConfig(RunSettings):
                 if move in ("scale", "jitter") and gene not in OPEN:
                     raise ConfigError(f"mutations: {gene} cannot leave its list", "only learning_rate can")
         for key, values in self.genes.items():
-            if not values or len(set(values)) < len(values):
+            distinct = {canonical(value) if isinstance(value, float) else value for value in values}
+            if not values or len(distinct) < len(values):
                 what = "the same value twice" if values else "no value"
                 raise ConfigError(f"the gene {key} has {what}", "list each value once")
         if self.learning_rate_low > self.learning_rate_high:
             raise ConfigError("learning_rate_low is above learning_rate_high", "set them the other way round")
-        if not self.space.free and not self.null_mutations:
-            raise ConfigError("no gene has a second value, so nothing can be searched", "list more values of a gene")
+        for rate in self.learning_rates:
+            if not self.learning_rate_low <= rate <= self.learning_rate_high:
+                raise ConfigError(
+                    f"learning_rates: {rate:g} is not within learning_rate_low = {self.learning_rate_low:g} and "
+                    f"learning_rate_high = {self.learning_rate_high:g}",
+                    "leave it out, or move the bound",
+                )
+        self.check_searchable(self.space)
         if list(self.rungs) != sorted(set(self.rungs)):
             raise ConfigError(f"rungs = {list(self.rungs)} do not rise", "for example rungs=[0.25, 0.5]")
         if self.survivors > self.population:
@@ -140,6 +155,15 @@ class EvolveConfig(RunSettings):
             raise ConfigError("rungs have no effect with inherit: a child goes on where its parent was", "set rungs=[]")
         return self
 
+    def check_searchable(self, space: Space) -> None:
+        """Refuse a space in which nothing can change.
+
+        Raises:
+            ConfigError: no gene has a second value.
+        """
+        if not space.free and not self.null_mutations:
+            raise ConfigError("no gene has a second value, so nothing can be searched", "list more values of a gene")
+
     def _check_fitness(self) -> None:
         idle: tuple[str, ...]
         known = ("accuracy", "nll", "seed")
@@ -148,11 +172,11 @@ class EvolveConfig(RunSettings):
                 parse(self.game)
             except InputError as error:
                 raise ConfigError(f"fitness = {self.fitness!r}: {error.message}", error.hint) from None
-            idle, why = ("data", "metric", "answer_tokens", "eval_size", "fresh_questions"), "a game is played"
+            idle, why = ASKED, "a game is played"
             if self.act != "choose":
                 raise ConfigError("act = say has no effect: games are learnt as choices", "leave act out")
         elif self.fitness in known:
-            idle, why = ("teacher", "opponent", "evaluate_games", "labels"), "no game is played"
+            idle, why = PLAYED, "no game is played"
             if self.act != "choose":
                 raise ConfigError("act has no effect on a data set, which is answered in free text", "leave act out")
         else:
@@ -193,6 +217,7 @@ class EvolveConfig(RunSettings):
 
 EvolveConfig.FIXED = frozenset(EvolveConfig.model_fields) - EvolveConfig.FREE
 
+# Sizes of trial runs; what means nothing beside the user's own values steps aside.
 # `--pipeline-test`: everything once. Its one child is a crossover, then mutated.
 PIPELINE_TEST: dict[str, Any] = {
     "population": 3,
@@ -201,17 +226,18 @@ PIPELINE_TEST: dict[str, Any] = {
     "starters": 0,
     "immigrants": 0,
     "crossover": 1.0,
-    "mutate_crossed": "true",
-    "null_mutations": "false",
+    "mutate_crossed": True,
+    "null_mutations": False,
     "train_size": 10,
     "eval_size": 5,
+    "evaluate_games": 4,
     "test_size": 5,
     "epochs": 1,
     "batch": 2,
-    "rungs": "[]",
+    "rungs": (),
     "finalists": 1,
     "final_seeds": 1,
-    "ranks": "[16, 32]",
+    "ranks": (16, 32),
 }
 # `--quick-test`: small, but all of it is there and there are children.
 QUICK_TEST: dict[str, Any] = {
@@ -221,6 +247,7 @@ QUICK_TEST: dict[str, Any] = {
     "starters": 0,
     "train_size": 100,
     "eval_size": 20,
+    "evaluate_games": 20,
     "test_size": 50,
     "epochs": 1,
     "batch": 10,
