@@ -123,9 +123,16 @@ class _Running:
         )
         self.ended = not self.turns or self.truncated
 
-    def outgrown(self, moves: dict[int, Move]) -> bool:
-        """Whether a seat has no more moves in a game of moves. Where any text is an answer, the environment judges."""
-        return any(turn.legal is not None and moves[turn.seat].stop is Stop.CONTEXT for turn in self.turns)
+    def answer(self, moves: dict[int, Move], pool: ThreadPoolExecutor) -> None:
+        """Make the moves. A game of moves is over when a conversation has outgrown its model's context; where any text is
+        an answer, the environment hears of it.
+        """
+        if any(turn.legal is not None and moves[turn.seat].stop is Stop.CONTEXT for turn in self.turns):
+            self.truncated = self.ended = True
+            return
+        self.moves = moves
+        if self.env.blocking:
+            self.pending = pool.submit(self.env.apply, moves)
 
     def settle(self, limits: Limits) -> None:
         """Take in the moves that were made, once `apply` is through with them."""
@@ -219,12 +226,7 @@ def play(
                 return
             ready = [r for r in running if r.pending is None and not r.ended]
             for r, moves in zip(ready, _ask(ready), strict=True):
-                if r.outgrown(moves):
-                    r.truncated = r.ended = True
-                    continue
-                r.moves = moves
-                if r.env.blocking:
-                    r.pending = pool.submit(r.env.apply, moves)
+                r.answer(moves, pool)
             if not ready and not any(r.ended for r in running):
                 wait([r.pending for r in running if r.pending], return_when=FIRST_COMPLETED)
             for r in running:
