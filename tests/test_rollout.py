@@ -16,7 +16,7 @@ from ludora.players.base import Player
 from ludora.players.bots import FirstLegal, RandomPlayer, ScriptedPlayer
 from ludora.rng import stream
 from ludora.rollout import Finished, Game, collect, play
-from ludora.types import End, Message, Move, Outcome, Result, Spec, Task, Trajectory, Turn
+from ludora.types import End, Message, Move, Outcome, Result, Spec, Stop, Task, Trajectory, Turn
 
 
 class Counter:
@@ -128,7 +128,14 @@ class Slow(Counter):
         super().apply(moves)
 
 
-ENVS = {"counter": Counter, "together": Together, "fragile": Fragile, "slow": Slow}
+class Chat(Counter):
+    """Any text is an answer; nobody but the rollout ends it."""
+
+    def turns(self) -> tuple[Turn, ...]:
+        return tuple(replace(turn, legal=None) for turn in super().turns())
+
+
+ENVS = {"chat": Chat, "counter": Counter, "together": Together, "fragile": Fragile, "slow": Slow}
 
 
 def make(task: Task) -> Counter:
@@ -219,6 +226,33 @@ def test_truncation(limit: int, moves: tuple[int, int]) -> None:
     for t in played.trajectories:
         assert t.end is (End.TERMINATED if ended else End.TRUNCATED)
         assert t.outcome is (Outcome.DREW if ended else Outcome.TRUNCATED) and t.score == 0.5
+
+
+class Talker(RandomPlayer):
+    """Says the same whatever it is asked; has outgrown its context at some turn."""
+
+    def __init__(self, outgrown: int = -1) -> None:
+        self.outgrown = outgrown
+
+    def act(self, turns: Sequence[Turn]) -> list[Move]:
+        return [Move("", stop=Stop.CONTEXT) if turn.number == self.outgrown else Move("a") for turn in turns]
+
+
+def test_a_conversation_that_outgrows_the_context_ends_its_own_game_only() -> None:
+    games = [game((FirstLegal(), FirstLegal()), length=6), game((Talker(1), FirstLegal()), length=6)]
+    whole, cut = collect(games, make)
+    assert all(t.end is End.TERMINATED for t in whole.trajectories)
+    assert [len(t.steps) for t in cut.trajectories] == [1, 1] and not cut.error
+    assert all(t.end is End.TRUNCATED and t.score == 0.5 for t in cut.trajectories)
+
+
+def test_where_any_text_is_an_answer_the_environment_hears_of_it() -> None:
+    """It may judge, as a shell does; what goes on regardless is cut off. What was not said is no step to learn from."""
+    [cut] = collect([game((Talker(1), Talker(1)), "chat", length=6)], make)
+    assert [len(t.steps) for t in cut.trajectories] == [1, 1]
+    assert [t.steps[0].reward for t in cut.trajectories] == [2.0, 3.0] and cut.trajectories[0].end is End.TRUNCATED
+    [judged] = collect([game((Talker(1), Talker()), "chat", length=3)], make)
+    assert judged.trajectories[0].end is End.TERMINATED and len(judged.trajectories[0].steps) == 1
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ STAGES: dict[str, Any] = {
     "eval_window": 50,
 }
 ENV: dict[str, Any] = {"allowed_game_indices": [1, 2, 6, 7], "opponent": "mcts", "gamma": 0.9, "mcts_simulations": 10}
+NO_OPPONENT = {key: value for key, value in ENV.items() if key != "opponent"}
+# what a key needs beside it
+NEEDED: dict[str, dict[str, Any]] = {
+    **{key: {"curriculum_stages": [{}, {}]} for key in ("eval_window", "progression_threshold")},
+    **{key: {"opponent": "mcts"} for key in ("mcts_simulations", "mcts_rollouts")},
+    "failure_buffer_size": {"failure_replay_prob": 0.3},
+}
 
 
 def read(folder: Path, **files: Any) -> PPOConfig:
@@ -85,7 +92,7 @@ def test_environment(tmp_path: Path) -> None:
 
 
 def test_all_three_in_their_folder(tmp_path: Path) -> None:
-    c = read(tmp_path, train=TRAIN, curriculum=STAGES, env=ENV)
+    c = read(tmp_path, train=TRAIN, curriculum=STAGES, env=NO_OPPONENT)
     assert c.rank == 16 and c.tasks[0] == "ids(100000000, 199999999)"
     assert [(s.task, s.opponent) for s in c.stages] == [("", "random"), ("", "mcts(simulations=10)")]
     assert run(["config", "check", str(tmp_path)]) == 0
@@ -108,13 +115,32 @@ def test_every_key_is_honoured(key: str) -> None:
     }
     section, dot, name = key.rpartition(".")
     given = {section: {name: example[key]}} if dot else {key: example[key]}
-    needed = {"opponent": "mcts"} if key.startswith("mcts_") and key not in seedfiles.GIVEN else {}
+    needed = NEEDED.get(key, {})
     out = seedfiles.translate(given | needed, "x")
-    assert (out == {}) is (key in seedfiles.GIVEN)
+    assert (out == seedfiles.translate(needed, "x")) is (key in seedfiles.GIVEN)
+    if needed:
+        with pytest.raises(ConfigError, match=f"{key} in x has no effect"):
+            seedfiles.translate(given, "x")
     if key in seedfiles.GIVEN:
         wrong = {section: {name: "other"}} if dot else {key: "other"}
         with pytest.raises(ConfigError, match=name):
             seedfiles.translate(wrong, "x")
+
+
+@pytest.mark.parametrize("key", seedfiles.KEYS)
+@pytest.mark.parametrize("wrong", [None, {}, "false", 2.5, True, 5], ids=str)
+def test_a_value_of_another_type_is_refused_by_name(key: str, wrong: Any) -> None:
+    """Nothing is taken for another value, and nothing falls over."""
+    kind, types = next((kind, types) for kind, (types, keys) in seedfiles.KINDS.items() if key in keys)
+    section, dot, name = key.rpartition(".")
+    if type(wrong) not in types:
+        with pytest.raises(ConfigError, match=f"{key} = .* in x is not {kind}"):
+            seedfiles.translate({section: {name: wrong}} if dot else {key: wrong}, "x")
+
+
+def test_a_section_may_be_empty_and_a_number_written_as_yaml_reads_it() -> None:
+    assert seedfiles.translate({"ppo": {}, "lora": {"r": 4}}, "x") == {"rank": 4}
+    assert seedfiles.translate({"ppo": {"learning_rate": "1e-5"}}, "x") == {"learning_rate": 1e-5}
 
 
 @pytest.mark.parametrize("key", seedfiles.REFUSED)
@@ -139,6 +165,13 @@ def test_what_cannot_be_honoured_is_refused_by_name(key: str) -> None:
         ({"curriculum": {"curriculum_stages": [{"weight": 2.0}]}}, "weight"),
         ({"curriculum": {"curriculum_stages": [{"level": 2}]}}, "unknown key 'level'"),
         ({"curriculum": {"curriculum_stages": [7]}}, "is no table"),
+        ({"curriculum": {"curriculum_stages": [{"name": 5}]}}, "name = 5"),
+        ({"curriculum": {"curriculum_stages": [{"min_success_rate": 0}]}}, "min_success_rate = 0"),
+        ({"curriculum": STAGES | {"progression_threshold": 0.65}}, "progression_threshold in"),
+        ({"curriculum": STAGES | {"progression_threshold": 0.7}}, "progression_threshold in"),
+        ({"curriculum": STAGES | {"opponent": "random"}}, "opponent in"),
+        ({"env": ENV | {"opponent": "random"}}, "mcts_simulations in"),
+        ({"env": ENV | {"mcts_rollouts": "abc"}}, "mcts_rollouts = 'abc'"),
     ],
 )
 def test_one_line_and_exit_code_2(

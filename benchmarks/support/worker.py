@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -32,13 +32,15 @@ class Worker:
     def turn(self) -> dict[str, Any]:
         """The figures of one more turn."""
         assert self._process.stdin is not None
-        self._process.stdin.write("next\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it is gone: reading says how it ended
+            self._process.stdin.write("next\n")
+            self._process.stdin.flush()
         return self._read()
 
     def close(self) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         self._process.wait()
 
 

@@ -2,7 +2,8 @@
 
 LudoraError
 ├── InputError          the input was wrong            exit code 2
-│   └── ConfigError     a config key or value is wrong
+│   ├── ConfigError     a config key or value is wrong
+│   └── BadLines        lines of a file cannot be used; all are named, however many
 ├── MissingExtra        an optional package is needed   exit code 2
 ├── RunInUse            another process holds the run   exit code 2
 ├── EnvBroken           an environment failed; its episode is dropped or retried, and counted
@@ -38,6 +39,10 @@ class InputError(LudoraError):
 
 class ConfigError(InputError):
     """A config file or override has an unknown key or a value out of range."""
+
+
+class BadLines(InputError):
+    """Lines of a file cannot be used. The message names each by its number, so nobody may cut it."""
 
 
 class MissingExtra(InputError):

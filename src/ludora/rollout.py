@@ -15,7 +15,7 @@ from ludora.envs.base import Env
 from ludora.errors import EnvBroken
 from ludora.players.base import Player
 from ludora.rng import stream
-from ludora.types import End, Move, Outcome, Result, Step, Task, Trajectory, Turn
+from ludora.types import End, Move, Outcome, Result, Step, Stop, Task, Trajectory, Turn
 
 MakeEnv = Callable[[Task], Env]
 
@@ -123,15 +123,23 @@ class _Running:
         )
         self.ended = not self.turns or self.truncated
 
+    def outgrown(self, moves: dict[int, Move]) -> bool:
+        """Whether a seat has no more moves in a game of moves. Where any text is an answer, the environment judges."""
+        return any(turn.legal is not None and moves[turn.seat].stop is Stop.CONTEXT for turn in self.turns)
+
     def settle(self, limits: Limits) -> None:
         """Take in the moves that were made, once `apply` is through with them."""
         if self.moves is None or (self.pending and not self.pending.done()):
             return
         self.pending.result() if self.pending else self.env.apply(self.moves)
         for turn in self.turns:
-            self.seats[turn.seat].take(Step(turn, self.moves[turn.seat], 0.0))
+            if self.moves[turn.seat].stop is not Stop.CONTEXT:
+                self.seats[turn.seat].take(Step(turn, self.moves[turn.seat], 0.0))
+        over = any(move.stop is Stop.CONTEXT for move in self.moves.values())
         self.moves = self.pending = None
         self.look(limits)
+        if over and not self.ended:
+            self.truncated = self.ended = True
 
     def finish(self) -> Finished:
         """Trajectories, or the error; the environment is closed."""
@@ -211,6 +219,9 @@ def play(
                 return
             ready = [r for r in running if r.pending is None and not r.ended]
             for r, moves in zip(ready, _ask(ready), strict=True):
+                if r.outgrown(moves):
+                    r.truncated = r.ended = True
+                    continue
                 r.moves = moves
                 if r.env.blocking:
                     r.pending = pool.submit(r.env.apply, moves)

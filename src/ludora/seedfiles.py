@@ -1,12 +1,14 @@
 """The configuration files of the documents this program grew from, in their own keys: `train_config.json`,
 `curriculum_config.json` and `env_config.json`, one of them, or the folder that holds them.
 
-Every key is translated by a row of one table, or refused by name: none is accepted and ignored.
+Every key is translated by a row of one table, or refused by name: none is accepted and ignored, and no value is taken
+for another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -72,6 +74,41 @@ KEYS: Mapping[str, Row] = {
     "mcts_rollouts": "mcts_rollouts",
     "gamma": "gamma",
 }
+# kind of value -> its types, and the keys that have it; the names of a stage's keys begin with a dot
+KINDS: Mapping[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
+    "true or false": ((bool,), ("model.use_4bit", "ppo.adap_kl_ctrl", "ppo.use_wandb")),
+    "a whole number": (
+        (int,),
+        (
+            "lora.r",
+            *(f"ppo.{key}" for key in ("batch_size", "mini_batch_size", "gradient_accumulation_steps", "ppo_epochs")),
+            *(f"ppo.{key}" for key in ("num_train_steps", "save_freq", "eval_freq", "max_new_tokens")),
+            *("failure_buffer_size", "eval_window", "mcts_simulations", "mcts_rollouts"),
+        ),
+    ),
+    "a number": (
+        (int, float),
+        (
+            *("lora.lora_alpha", "lora.lora_dropout", "ppo.learning_rate", "ppo.init_kl_coef", "ppo.target_kl"),
+            *("ppo.cliprange", "ppo.cliprange_value", "ppo.top_p", "ppo.temperature"),
+            *("failure_replay_prob", "progression_threshold", "gamma", ".weight", ".min_success_rate"),
+        ),
+    ),
+    "text": (
+        (str,),
+        ("model.model_name", "model.bnb_4bit_compute_dtype", "ppo.output_dir", "opponent", ".name", ".opponent"),
+    ),
+    "text or null": ((str, type(None)), ("ppo.wandb_run_name",)),
+    "a list": ((list,), ("curriculum_stages", "allowed_game_indices", ".task_range")),
+    "a list or text": ((list, str), ("lora.target_modules",)),
+}
+_KIND = {key: (kind, types) for kind, (types, keys) in KINDS.items() for key in keys}
+# their key -> the one without which it has no effect
+NEEDS: Mapping[str, str] = {
+    "eval_window": "curriculum_stages",
+    "progression_threshold": "curriculum_stages",
+    "failure_buffer_size": "failure_replay_prob",
+}
 # their key -> the values that say what is so here anyway, and what is so
 GIVEN: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "model.bnb_4bit_quant_type": (("nf4",), "4 bits are NF4"),
@@ -114,10 +151,11 @@ def translate(values: Mapping[str, Any], where: str) -> Values:
     """Their keys as ours.
 
     Raises:
-        ConfigError: a key nobody knows, or one that cannot be honoured.
+        ConfigError: a key nobody knows, one that cannot be honoured or has no effect, or a value of a wrong type.
     """
     out: Values = {}
-    for key, value in _flat(values).items():
+    flat = _flat(values)
+    for key, value in flat.items():
         if key in GIVEN:
             allowed, why = GIVEN[key]
             if not any(value == a and type(value) is type(a) for a in allowed):
@@ -127,21 +165,39 @@ def translate(values: Mapping[str, Any], where: str) -> Values:
         elif key not in KEYS:
             raise ConfigError(f"unknown key {key!r} in {where}", nearest(key, [*KEYS, *GIVEN]))
         else:
+            value = _checked(key, value, key, where)
+            if (needed := NEEDS.get(key, key)) not in flat:
+                raise ConfigError(f"{key} in {where} has no effect without {needed}", f"add {needed}, or leave it out")
             row = KEYS[key]
             out |= {row: value} if isinstance(row, str) else row(value)
     if "accumulation" in out and "minibatch" in out:  # theirs is a part of a step, ours the whole step
         out["minibatch"] *= out["accumulation"]
     if "kl_coef" in out or "kl_target" in out:
         out.setdefault("kl", "adaptive")
-    return _opponent(_stages(_games(out, where), where))
+    return _opponent(_stages(_games(out, where), where), where)
 
 
 def _flat(values: Mapping[str, Any]) -> Values:
     found: Values = {}
     for key, value in values.items():
-        inner = value if key in SECTIONS and isinstance(value, dict) else {}
-        found |= {f"{key}.{k}": v for k, v in inner.items()} or {key: value}
+        table = key in SECTIONS and isinstance(value, dict)
+        found |= {f"{key}.{k}": v for k, v in value.items()} if table else {key: value}
     return found
+
+
+def _checked(key: str, value: Any, told: str, where: str) -> Any:
+    """The value, of its key's type; YAML takes 1e-5 for text, which is a number all the same.
+
+    Raises:
+        ConfigError: it is of another type; a truth value is no number.
+    """
+    kind, types = _KIND[key]
+    if float in types and isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    if type(value) not in types:
+        raise ConfigError(f"{told} = {value!r} in {where} is not {kind}", f"write {kind}, or leave it out")
+    return value
 
 
 def _games(out: Values, where: str) -> Values:
@@ -160,7 +216,7 @@ def _range(first: int, last: int) -> str:
 
 def _stages(out: Values, where: str) -> Values:
     """Stages; with game numbers given, their ranges are left out, as theirs were."""
-    stages = []
+    stages: list[Values] = []
     for number, given in enumerate(out.get("stages", ())):
         at = f"curriculum_stages[{number}] in {where}"
         if not isinstance(given, dict):
@@ -168,27 +224,38 @@ def _stages(out: Values, where: str) -> Values:
         for key in given:
             if key not in STAGE_KEYS:
                 raise ConfigError(f"unknown key {key!r} in {at}", nearest(key, STAGE_KEYS))
+        given = {key: _checked(f".{key}", value, key, at) for key, value in given.items()}
         if given.get("weight", 1.0) != 1.0:
             raise ConfigError(f"weight in {at} cannot be honoured: stages follow one another", "leave it out")
         stage: Values = {"name": given.get("name", f"stage {number + 1}")}
         span = given.get("task_range")
-        if span is not None and "task" not in out:
-            if not isinstance(span, list) or [type(x) for x in span] != [int, int]:
+        if span is not None:
+            if [type(x) for x in span] != [int, int]:
                 raise ConfigError(f"task_range = {span!r} in {at}", "two task ids, for example [0, 799999999]")
-            stage["task"] = _range(*span)
+            if "task" not in out:
+                stage["task"] = _range(*span)
         if "opponent" in given:
             stage["opponent"] = given["opponent"]
         if "min_success_rate" in given:
             stage["threshold"] = given["min_success_rate"]
+            if stage["threshold"] == 0:
+                raise ConfigError(f"min_success_rate = 0 in {at}: the stage would end at once", "leave the stage out")
         stages.append(stage)
-    if stages and all("opponent" in stage for stage in stages):
-        out = {key: value for key, value in out.items() if key != "opponent"}  # theirs was for evaluation then
+    for key, theirs, having, who in (
+        ("opponent", "opponent", stages, "every stage"),
+        ("threshold", "progression_threshold", stages[:-1], "every stage that can end"),
+    ):
+        if key in out and stages and all(stage.get(key) for stage in having):
+            raise ConfigError(f"{theirs} in {where} has no effect: {who} names its own", f"leave {theirs} out")
     return out | {"stages": stages} if stages else out
 
 
-def _opponent(out: Values) -> Values:
+def _opponent(out: Values, where: str) -> Values:
     """`mcts` with the strength that env_config.json gives it."""
     options = {key: out.pop(f"mcts_{key}") for key in ("rollouts", "simulations") if f"mcts_{key}" in out}
+    if options and all(values.get("opponent") != "mcts" for values in (out, *out.get("stages", ()))):
+        key = f"mcts_{next(iter(options))}"
+        raise ConfigError(f"{key} in {where} has no effect: no opponent is mcts", f"leave {key} out")
     mcts = f"mcts({', '.join(f'{key}={value}' for key, value in options.items())})" if options else "mcts"
 
     def with_strength(values: Values) -> Values:

@@ -31,7 +31,7 @@ from ludora.fields import (
 )
 from ludora.grammar import parse
 
-_SHAPE = frozenset({"rank", "alpha", "targets"})
+_SHAPE = frozenset({"rank", "alpha", "targets", "layers"})
 
 
 class ModelSettings(Settings):
@@ -110,7 +110,7 @@ class TrainSettings(RunSettings):
 
     # What each recipe gives to any model: a preset's values of these step aside for a recipe that the user names.
     RECIPES: ClassVar[Mapping[str, frozenset[str]]] = {
-        **dict.fromkeys(("efficient", "balanced", "quality", "memory"), _SHAPE | {"layers"}),
+        **dict.fromkeys(("efficient", "balanced", "quality", "memory"), _SHAPE),
         **dict.fromkeys(("seed-speed", "seed-quality", "seed-memory"), _SHAPE | {"dropout", "batch", "accumulation"}),
     }
     BROUGHT: ClassVar = frozenset({"lora", "rank", "alpha", "rslora", "targets", "layers", "rank_pattern"})
@@ -184,6 +184,7 @@ class PPOConfig(TrainSettings):
 
     clip: Annotated[float, Field(gt=0.0, lt=1.0)] = about("PPO: how far the probability ratio may pay", 0.2)
     value_clip: Zero = about("PPO: how far a value may move in one update; 0: freely", 0.0)
+    invalid_penalty: Zero = about("taken off a turn's reward for each answer that could not be read; 0: nothing", 0.0)
     gamma: Share = about("discount per turn", 0.99)
     lam: Share = about("lambda of generalised advantage estimation", 0.95)
     baseline: Literal["critic", "ema"] = about("a learned value, or a running mean per (game, seat)", "critic")
@@ -210,6 +211,7 @@ class PPOConfig(TrainSettings):
     NEEDS: ClassVar = (
         *ModelSettings.NEEDS,
         *((f"value_{key}", "baseline", ("critic",)) for key in ("clip", "learning_rate", "hidden", "warmup", "steps")),
+        ("invalid_penalty", "act", ("say",)),
         ("lam", "baseline", ("critic",)),
         ("ema_decay", "baseline", ("ema",)),
         ("kl_coef", "kl", ("fixed", "adaptive")),
@@ -353,7 +355,7 @@ class SFTConfig(TrainSettings):
         for key in ("task", "opponent"):
             if getattr(self, key):
                 readable(key, getattr(self, key))
-        for key in ("evaluate_on", "compare", "evaluate_temperature"):
-            if self.task == "none" and getattr(self, key):
+        for key in ("evaluate_on", "compare", "evaluate_temperature", "opponent"):
+            if self.task == "none" and getattr(self, key) not in ((), 0.0, "", "random"):
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} has no effect with task = none", "name a task")
         return self

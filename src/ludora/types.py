@@ -105,6 +105,7 @@ class Stop(StrEnum):
     END = "end"  # the model ended its own answer
     LENGTH = "length"  # the token budget ended it
     INVALID = "invalid"  # no legal action could be read from it, after all retries
+    CONTEXT = "context"  # the conversation has outgrown the model's context: nothing was said
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,11 @@ class Move:
     attempts: int = 1
     reasoning: str = ""
     label: str = ""
+
+    @property
+    def unread(self) -> int:
+        """Answers that could not be read: all before the last one, and that one too where the move is invalid."""
+        return self.attempts - (self.stop is not Stop.INVALID)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,39 @@ def test_bad_lines_are_passed_over_only_when_asked(made: Path, capsys: pytest.Ca
     assert "mixed.jsonl:2" in shown.err and "1 chats in" in shown.out
 
 
+def test_a_table_names_the_lines_that_do_not_replay(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, other = (made / "out" / "train.jsonl").read_text().splitlines()[:2]
+    wrong = json.dumps({**json.loads(other), "info": {"apples": 99}})
+    (made / "odd.jsonl").write_text("\n".join([good, "", wrong, "{", other]))
+    words = ["data", "table", str(made / "odd.jsonl"), str(made / "odd.csv")]
+    assert run(words) == 2
+    told = capsys.readouterr().err
+    assert "odd.jsonl:3: the game replays to" in told and "odd.jsonl:4: it is not JSON" in told
+    assert not (made / "odd.csv").exists()
+    assert run([*words, "--skip-bad", "--json"]) == 0
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
+    assert (told["games"], told["bad_lines"]) == (2, [3, 4]) and "odd.jsonl:3" in shown.err
+    for text, why in (("\n", "holds no games"), ("{\n", "cannot be used")):
+        (made / "none.jsonl").write_text(text)
+        assert run(["data", "table", str(made / "none.jsonl"), str(made / "no.csv"), "--skip-bad"]) == 2
+        assert why in capsys.readouterr().err and not (made / "no.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [("messages", "nowhere/new"), ("messages", "told.json/new"), ("table", "nowhere/new"), ("snake", "told.json/new")],
+)
+def test_where_nothing_can_be_written_is_said(
+    made: Path, capsys: pytest.CaptureFixture[str], command: str, place: str
+) -> None:
+    out, source = str(made / place), str(made / "out" / "eval.jsonl")
+    words = ["snake", out, *SMALL] if command == "snake" else [command, source, out]
+    assert run(["data", *words]) == 2
+    told = capsys.readouterr().err
+    assert f"error: {out} cannot be written: " in told and "hint: choose another place" in told and ".tmp" not in told
+
+
 # ---- at the terminal -----------------------------------------------------------------------------------------------
 
 

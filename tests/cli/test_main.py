@@ -82,6 +82,8 @@ def ludora(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProc
         (["train", "ppo", "seed", "opponent={self = 1, nsah = 1}"], "there is no player 'nsah'", "'nash'"),
         (["train", "ppo", "x" * 5000], "no preset and no config file is called", "known: "),
         (["evaluate", "random", "x" * 5000], "unknown game", "known: "),
+        (["evaluate", "bfs", "snake", "--against", "random"], ") is a game for one", "leave out --against"),
+        (["play", "snake(size=5)", "--watch", "bfs", "--against", "bfs"], "is a game for one", "leave out --against"),
         (["evaluate", "random", "kuhn_poker", "--against", ""], "a name is expected", "write name"),
         (["evaluate", "base", "kuhn_poker", "--compare", "bsae"], "there is no player 'bsae'", "did you mean 'base'?"),
         (["evaluate", "base", "kuhn_poker", "--games", "0"], "games must be at least 1", "0 games are possible"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from tests.envs.shell.test_entries import raw, write
 
 from ludora.cli.main import run
 
@@ -12,6 +15,11 @@ from ludora.cli.main import run
     [
         (["shell", "verify", "nowhere.json"], "there is no file nowhere.json"),
         (["shell", "verify", "--threads", "0"], "greater than or equal to 1"),
+        (["shell", "verify", "--seconds", "inf"], "less than or equal to 86400"),
+        (["shell", "verify", "--backend", "dokcer"], "no sandbox backend 'dokcer'"),
+        (["shell", "verify", "--backend", "docker"], "docker needs an image"),
+        (["shell", "verify", "--image", "debian"], "an image (debian) is for docker or podman"),
+        (["shell", "probe", "--image", "debian"], "an image (debian) is for docker or podman"),
         (["data", "shell", "out.jsonl", "--task", "leduc_poker"], "is not to be learnt from"),
     ],
 )
@@ -25,3 +33,9 @@ def test_refused(
     monkeypatch.chdir(str(tmp_path))
     assert run(arguments) == 2
     assert why in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_option_without_effect_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "tasks.json", {"1": raw(1)})
+    assert run(["shell", "verify", str(path), "--instances", "7"]) == 2
+    assert "every entry of a file is one task" in capsys.readouterr().err

@@ -71,6 +71,19 @@ def test_bad_lines_are_refused_by_number_or_skipped(here: Path, capsys: pytest.C
     assert warned == ["games.jsonl:41 is skipped: 'messages' is not a list"]
 
 
+def test_no_number_of_a_bad_line_is_lost(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every other line of many: more numbers than a message has room for."""
+    good = Path("games.jsonl").read_text().splitlines()
+    Path("odd.jsonl").write_text("".join(f"{{}}\n{good[n % len(good)]}\n" for n in range(200)))
+    numbers = ", ".join(str(n) for n in range(1, 401, 2))
+    assert command_line(["train", "sft", "imitation", *TINY, "data=odd.jsonl"]) == 2
+    assert f"200 of 400 lines cannot be used: odd.jsonl lines {numbers}. The first: odd" in capsys.readouterr().err
+    assert train(capsys, "imitation", *TINY, "data=odd.jsonl", "bad_lines=skip", "steps=1")["skipped_lines"] == 200
+    rows = list(Run.read(here / "runs" / "imitation").rows("events.jsonl"))
+    assert [row["skipped"] for row in rows if row["event"] == "start"] == [{"odd.jsonl": numbers}]
+    assert f"of odd.jsonl these lines are skipped: {numbers}" in [row["text"] for row in rows if "text" in row]
+
+
 def test_two_files_and_held_out_ones_apart(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy.chats(here / "chats.jsonl", 5)
     toy.games(here / "other.jsonl", count=3, seed=9)

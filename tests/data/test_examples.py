@@ -86,6 +86,10 @@ def test_what_follows_the_last_answer_is_left_out(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": ["x"]}]}, "'content' is not a text"),
         ({"messages": [{"role": "user", "content": "x"}]}, "no message is the assistant's"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "the assistant answers nobody"),
+        (
+            {"messages": [*CHAT["messages"], CHAT["messages"][1], *CHAT["messages"]]},
+            "two messages of the assistant follow one another",
+        ),
         ({"prompt": "x", "completion": " "}, "the assistant's last message is empty"),
         ({"prompt": "x"}, "'completion' is missing"),
         ({"completion": "x"}, "'prompt' is missing"),
@@ -105,8 +109,11 @@ def test_bad_lines_are_reported_by_number_and_the_good_ones_kept(tmp_path: Path,
 def test_every_bad_line_is_named_and_the_first_ones_with_the_reason() -> None:
     bad = [BadLine(Place("a.jsonl", n), "odd") for n in range(1, 8)] + [BadLine(Place("b.jsonl", 2), "even")]
     assert complaint(bad[:1], 9) == "1 of 9 lines cannot be used: a.jsonl:1: odd"
+    bad += [BadLine(Place("b.jsonl", n), "even") for n in (5, 6)]
     told = "; ".join(f"a.jsonl:{n}: odd" for n in range(1, 6))
-    assert complaint(bad, 9) == f"8 of 9 lines cannot be used: {told}; and a.jsonl:6, 7; and b.jsonl:2"
+    named = "a.jsonl lines 1-7; b.jsonl lines 2, 5-6"
+    assert complaint(bad, 12) == f"10 of 12 lines cannot be used: {named}. The first: {told}"
+    assert len(complaint([BadLine(Place("a.jsonl", n), "x" * 10_000) for n in range(1, 1000)], 999)) < 1200
 
 
 def test_bad_lines_of_several_files(tmp_path: Path) -> None:

@@ -171,11 +171,11 @@ def spoil_move(t: Trajectory) -> Trajectory:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_move, "game 1 replays to|after the end"),
-        (lambda t: replace(t, steps=t.steps[:-1]), "game 1 replays to"),
-        (lambda t: replace(t, info={**t.info, "apples": 99}), "game 1 replays to"),
+        (spoil_move, "the game replays to|after the end"),
+        (lambda t: replace(t, steps=t.steps[:-1]), "the game replays to"),
+        (lambda t: replace(t, info={**t.info, "apples": 99}), "the game replays to"),
         (lambda t: replace(t, steps=(*t.steps, t.steps[-1])), "after the end of the game"),
-        (lambda t: replace(t, task=replace(t.task, env=parse("leduc_poker"))), "game 1 is leduc_poker, not snake"),
+        (lambda t: replace(t, task=replace(t.task, env=parse("leduc_poker"))), "the game is leduc_poker, not snake"),
     ],
 )
 def test_a_record_that_does_not_replay_is_refused(

@@ -180,7 +180,12 @@ def test_scores_and_outcomes_by_kind_of_game() -> None:
     alone = load(parse("2048"))
     assert alone.outcomes([3000]) == (Outcome.WON,)  # the catalogue's mark, not half of the maximum
     assert alone.outcomes([1000]) == (Outcome.LOST,)
-    assert load(parse("blackjack")).outcomes([0]) == (Outcome.DREW,)
+    blackjack = load(parse("blackjack"))
+    assert [blackjack.outcomes([total]) for total in (-1, 0, 1)] == [(Outcome.LOST,), (Outcome.DREW,), (Outcome.WON,)]
+    # Alone, the sign of a return says nothing: here the shortest way still costs 9 steps, there a small loss is all.
+    assert load(parse("cliff_walking")).outcomes([-9]) == (Outcome.WON,)
+    assert load(parse("cliff_walking")).outcomes([-199]) == (Outcome.LOST,)
+    assert load(parse("pathfinding")).outcomes([1]) == (Outcome.LOST,)
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,6 +11,7 @@ import pytest
 
 from ludora.envs.openspiel import state_turn
 from ludora.envs.openspiel_games import load
+from ludora.errors import InputError
 from ludora.grammar import parse
 from ludora.types import Turn
 
@@ -188,9 +189,23 @@ def test_the_other_player_may_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["leduc_poker(players=3)", "kuhn_poker(players=3)", "leduc_poker(action_mapping=true)"]
+    "text",
+    [
+        "leduc_poker(players=3)",
+        "kuhn_poker(players=3)",
+        "leduc_poker(action_mapping=true)",
+        "hex(num_cols=27, num_rows=3)",  # more columns than letters
+        "quoridor(board_size=27)",
+    ],
 )
 def test_other_rules_get_the_engines_text(text: str) -> None:
     spec = parse(text)
     assert load(spec).text is None
     assert text in load(spec).rules.content
+
+
+@pytest.mark.parametrize("dealer", [4, 9])
+def test_a_dealer_who_does_not_sit_there_is_refused(dealer: int) -> None:
+    assert load(parse("bridge(dealer=3)")).text
+    with pytest.raises(InputError, match=f"dealer={dealer} is no seat"):
+        load(parse(f"bridge(dealer={dealer})"))

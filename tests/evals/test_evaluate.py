@@ -266,6 +266,7 @@ def test_json_round_trip() -> None:
         {"further": [{"version": 1}]},
         {"rows": [{"player": "a", "by_seat": [], "facts": {"apples": {"mean": "x"}}, "words": {}, "cost": {}}]},
         {"rows": [{"player": "a", "by_seat": [], "facts": {}, "words": {"end": {"wall": "x"}}, "cost": {}}]},
+        {"setting": 3},
         {"surprise": 1},
     ],
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ludora.learn.credit import Baselines, Decision, assign
+from ludora.learn.credit import Baselines, Decision, assign, fined
 from ludora.models.policy import Answer, Query
-from ludora.types import End, Message, Move, Outcome, Spec, Step, Task, Trajectory, Turn
+from ludora.types import End, Message, Move, Outcome, Spec, Step, Stop, Task, Trajectory, Turn
 
 KUHN, HEX = Spec("kuhn_poker"), Spec("hex", params=(("board_size", 3),))
 
@@ -169,3 +170,13 @@ def test_a_right_critic_and_centred_games_leave_no_advantage(games: list[Traject
     """All wins, all predicted: nothing to learn, whatever the size of the win."""
     certain = [trajectory([0.0] * (len(t.steps) - 1) + [0.5], [5] * len(t.steps)) for t in games if t.steps]
     assert all(abs(d.advantage) < 1e-12 for d in credit(certain, normalise=True))
+
+
+def test_answers_that_could_not_be_read_cost_a_penalty_each() -> None:
+    moves = [Move("x"), Move("x", attempts=3, stop=Stop.END), Move("?", attempts=2, stop=Stop.INVALID)]
+    given = trajectory([0.0, 1.0, -1.0], [1, 2, 3])
+    t = replace(given, steps=tuple(replace(s, move=m) for s, m in zip(given.steps, moves, strict=True)))
+    assert [step.move.unread for step in t.steps] == [0, 2, 2]
+    [found] = fined([t], 0.25)
+    assert [step.reward for step in found.steps] == [0.0, 0.5, -1.5]  # the forfeit and its penalty add up
+    assert (found.score, found.outcome) == (t.score, t.outcome) and fined([t], 0.0) == [t]

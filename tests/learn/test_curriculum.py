@@ -32,6 +32,13 @@ def result(
     return Trajectory(task, own, "self", (step,), outcome, changes.pop("score", float(won)), End.TERMINATED)
 
 
+def dealt(found: Curriculum, seed: int) -> Task:
+    """A task that is chosen and played."""
+    task = found.choose(seed)
+    found.deal(task)
+    return task
+
+
 def feed(found: Curriculum, *wins: bool, **changes: Any) -> Advance | None:
     """One update's results."""
     games = [result(won, seed, **changes) for seed, won in enumerate(wins)]
@@ -113,13 +120,14 @@ def test_what_a_stage_does_not_say_is_the_runs() -> None:
 
 def test_games_are_drawn_alike_and_seats_go_round() -> None:
     found = curriculum(task=["kuhn_poker", "tic_tac_toe", "blackjack"])
-    tasks = [found.choose(seed) for seed in range(600)]
+    tasks = [dealt(found, seed) for seed in range(600)]
     counts = Counter(task.env.name for task in tasks)
     assert min(counts.values()) > 160
     for name, seats in (("kuhn_poker", 2), ("tic_tac_toe", 2), ("blackjack", 1)):
         own = [task.seat for task in tasks if task.env.name == name]
         assert own == [i % seats for i in range(len(own))]
     assert [found.choose(seed).seed for seed in (7, 8)] == [7, 8]
+    assert len({found.choose(seed).seat for seed in range(100) if found.choose(seed).env.name == "kuhn_poker"}) == 1
 
 
 def test_variants_of_a_range_are_one_game_and_tasks_of_the_config_are_their_own() -> None:
@@ -181,13 +189,13 @@ def test_the_state_comes_back() -> None:
     found = curriculum(**changes)
     for update in range(3):
         for seed in range(5):
-            found.choose(seed)
+            dealt(found, seed)
         feed(found, True, update > 1, score=0.3 * update)
     again = curriculum(**changes)
     again.load(json.loads(json.dumps(found.state())))
     assert again.state() == found.state() and again.metrics() == found.metrics()
     for _ in range(2):
-        assert [found.choose(seed) for seed in range(40)] == [again.choose(seed) for seed in range(40)]
+        assert [dealt(found, seed) for seed in range(40)] == [dealt(again, seed) for seed in range(40)]
         assert (feed(found, True, True, True) is None) == (feed(again, True, True, True) is None)
         assert again.state() == found.state()
 

@@ -88,6 +88,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "max_grad_norm": ({}, 1e-6),
     "clip": ({}, 1e-3),
     "value_clip": ({}, 1e-3),
+    "invalid_penalty": (SAY, 0.5),
     "gamma": ({}, 0.1),
     "lam": ({}, 0.1),
     "baseline": (EMA | {"baseline": "critic"}, "ema"),

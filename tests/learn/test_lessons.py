@@ -184,6 +184,15 @@ def test_all_answers_of_a_conversation(learn: Learn, monkeypatch: pytest.MonkeyP
     assert torch.allclose(values, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["chatml", "qwen3"])
+def test_a_greeting_is_heard_and_not_learnt(learn: Learn, name: str) -> None:
+    greeted = [{"role": "assistant", "content": "hi"}, *CHAT["messages"][3:]]
+    pupil, lessons = learn(name, {"messages": greeted}, assistant="all")
+    (lesson,) = lessons.learnt
+    assert isinstance(lesson.item, Text) and spelled(pupil, lesson.item.targets) == ["o", "k", "<|im_end|>"]
+    assert "hi" in "".join(spelled(pupil, lesson.item.row.tokens))
+
+
 PROMPT = ["<|im_start|>", *"system\nR", "<|im_end|>", "\n", "<|im_start|>", *"user\nS\nOptions:"]
 ASSISTANT = ["<|im_end|>", "\n", "<|im_start|>", *"assistant\n"]
 THINK = "\nThink briefly, then end with 'Move: ' and your option."

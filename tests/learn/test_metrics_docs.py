@@ -44,6 +44,20 @@ WAYS: tuple[dict[str, Any], ...] = (
         "updates": 1,
     },
     {
+        "task": ["snake(size=4, max_steps=3)", "snake(size=5, max_steps=3)"],
+        "games_per_update": 4,
+        "updates": 1,
+        "evaluate_every": 1,
+        "evaluate_games": 2,
+    },
+    {
+        "task": "snake(size=4, max_steps=3)",
+        "games_per_update": 4,
+        "updates": 1,
+        "evaluate_every": 1,
+        "evaluate_games": 2,
+    },
+    {
         "task": "shell(act=line, rounds=1)",
         "act": "say",
         "max_new_tokens": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.models import zoo
 
 from ludora.envs.build import task_spec
 from ludora.errors import InputError
@@ -88,6 +90,26 @@ def test_a_model_inside_another_player_is_on_the_base_of_the_run_too(
     monkeypatch.setattr(made.studio, "fixed", lambda *a, **k: inner.append(plain(*a, **k)) or inner[-1])
     assert fixed(opponents(made)) == [("epsilon(0.5, base)", 1.0)]
     assert [player.policy for player in inner] == [made.learner.policy]
+
+
+def test_a_merged_model_sits_at_the_other_seat_of_a_run(
+    train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUDORA_CACHE", str(tmp_path / "cache"))
+    for part in zoo.build("llama"):
+        part.save_pretrained(tmp_path / "out")
+    run = train(opponent=f"merged({tmp_path / 'out'})", updates=1, evaluate_every=1, evaluate_games=4)
+    assert run.column("games") == [16.0]
+
+
+def test_a_person_is_an_opponent_at_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for opponent in ("human", "epsilon(0.5, human)"):
+        found = stages(PPOConfig(opponent=opponent))
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        with pytest.raises(InputError, match="needs a person at a terminal"):
+            check_opponents(found)
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        check_opponents(found)
 
 
 def test_opponents_are_asked_before_a_game() -> None:

@@ -128,15 +128,24 @@ def test_options_together(train: Train, changes: dict[str, Any]) -> None:
         assert run.summary["ended"] == "patience" and run.summary["updates"] < 9
 
 
+def work(made: Any) -> ppo.Work:
+    """What a run works with at its start."""
+    opponents = Opponents(made.config, [made.config.opponents], made.studio, made.learner.player)
+    return ppo.Work(made.studio, made.learner, opponents, Curriculum(made.config), Replay(0.0, 10, 1.0), Monitors(), {})
+
+
+@pytest.mark.parametrize("budget", [300, 700])
+def test_a_budget_of_tokens_keeps_nobody_to_one_seat(budget: int, bench: Callable[..., Any]) -> None:
+    """A game the budget has no room for is not played, so its seat is still to come."""
+    made = bench(task="leduc_poker", tokens_per_update=budget, games_per_update=8)
+    it = work(made)
+    seats = [game.task.seat for update in range(9) for game in ppo._games(made.config, it, update)]
+    assert len(seats) < 8 * 9 and seats == [i % 2 for i in range(len(seats))]
+
+
 def test_seats_are_shared_evenly_and_games_are_never_the_same(bench: Callable[..., Any]) -> None:
     made = bench(games_per_update=30, opponent={"random": 1.0, "first": 1.0})
-    opponents = Opponents(made.config, [made.config.opponents], made.studio, made.learner.player)
-
-    def begin() -> ppo.Work:
-        replay = Replay(0.0, 10, 1.0)
-        return ppo.Work(made.studio, made.learner, opponents, Curriculum(made.config), replay, Monitors(), {})
-
-    it = begin()
+    it = work(made)
     updates = [ppo._games(made.config, it, update) for update in range(2)]
     seeds = {game.task.seed for games in updates for game in games}
     assert len(seeds) == 60
@@ -145,7 +154,7 @@ def test_seats_are_shared_evenly_and_games_are_never_the_same(bench: Callable[..
         for game in games:
             assert game.seats[game.task.seat] is made.learner.player
             assert game.seats[1 - game.task.seat].name == game.task.opponent[0]
-    again = ppo._games(made.config, begin(), 1)
+    again = ppo._games(made.config, work(made), 1)
     assert [game.task for game in again] == [game.task for game in updates[1]]
 
 

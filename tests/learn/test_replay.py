@@ -66,11 +66,21 @@ def test_a_task_leaves_once_mastered() -> None:
     found = replay()
     found.observe([game(1, 0.0), game(2, 0.1)], 0)
     assert {task.seed for i in range(50) if (task := found.choose(i, 1))} == {1, 2}
+    for seed in (1, 2):
+        found.deal(game(seed, 0.0).task)
     found.observe([game(1, 0.0), game(1, 1.0), game(1, 0.0), game(2, 0.4)], 1)
     assert drawn(found, 2) == {2: 2000}
     assert found.failures[game(2, 0.0).task].score == 0.4  # and what is still lost counts as it went last
     assert found.metrics(2)["replays"] == 4 and found.metrics(2)["replay_mastered"] == 1
     assert found.metrics(2)["replay_success"] == pytest.approx(0.25) and found.metrics(2)["replay_size"] == 1
+
+
+def test_what_was_chosen_but_not_played_is_no_replay() -> None:
+    found = replay()
+    found.observe([game(1, 0.0)], 0)
+    assert found.choose(0, 1) == game(1, 0.0).task
+    found.observe([game(1, 0.0)], 1)
+    assert found.metrics(2)["replays"] == 0
 
 
 def test_age_takes_weight_away() -> None:

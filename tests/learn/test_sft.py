@@ -104,6 +104,41 @@ def test_learns_answers_of_conversations(train: Train, tmp_path: Path) -> None:
     assert (run.path / "adapter" / "adapter_model.safetensors").is_file() and (run.path / "report.html").is_file()
 
 
+def turning(path: Path) -> Path:
+    """Snake as other programs tell it: the apple's side, and the move that goes there, as rows and as chats."""
+    lines = []
+    for number in range(40):
+        side = ("left", "right")[number % 2]
+        words = (side, f"Move: {side}")
+        if number % 3:
+            lines.append({"prompt": words[0], "completion": words[1]})
+        else:
+            chat = zip(("user", "assistant"), words, strict=True)
+            lines.append({"messages": [{"role": role, "content": text} for role, text in chat]})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_moves_that_conversations_name_are_compared(train: Train, tmp_path: Path) -> None:
+    data = str(turning(tmp_path / "rows.jsonl"))
+    saying = {"act": "say", "max_new_tokens": 12, "evaluate_answers": 8, "evaluate_every": 60, "temperature": 0.3}
+    run = train(data=data, **saying, epochs=30, learning_rate=1e-2)
+    assert run.column("parse_rate")[0] == run.column("move_accuracy")[0] == 0
+    assert run.column("parse_rate")[-1] > 0.8 and run.column("move_accuracy")[-1] > 0.6
+    assert "scored_accuracy" not in run.rows[-1]
+    run = train(data=data, steps=1)
+    assert "conversations are measured with act = say only" in run.said and "move_accuracy" not in run.rows[-1]
+
+
+def test_answers_that_name_no_move_are_not_asked_for_in_silence(train: Train, tmp_path: Path) -> None:
+    data = str(toy.chats(tmp_path / "chats.jsonl"))
+    with pytest.raises(InputError, match="evaluate_answers has no effect: no held-out example names a move"):
+        train(data=data, act="say", evaluate_answers=4)
+    run = train(data=data, act="say", max_new_tokens=3, steps=1)
+    assert "answers are not measured: no held-out example names a move" in run.said
+    assert "move_accuracy" not in run.rows[-1] and "not measured" not in train(data=data, steps=1).said
+
+
 def test_the_best_is_kept_and_patience_ends_it(train: Train) -> None:
     run = train(evaluate_every=2, patience=2, epochs=50, learning_rate=0.5, warmup=0.0, schedule="constant", keep=1)
     losses = {row["step"]: row["eval_loss"] for row in run.rows if "eval_loss" in row}
@@ -175,6 +210,10 @@ def test_games_are_played_at_the_end(train: Train, tmp_path: Path) -> None:
 def test_a_game_for_one_has_no_opponent(train: Train) -> None:
     run = train(task="catch", evaluate_games=4, steps=2)
     assert run.summary["evaluation"]["against"] == "" and run.summary["evaluation"]["rows"][1]["player"] == "base"
+    with pytest.raises(InputError, match="catch is a game for one: nobody can be first"):
+        train(task="catch", opponent="first", steps=2)
+    with pytest.raises(ConfigError, match="opponent = first has no effect with task = none"):
+        train(opponent="first")
 
 
 def test_the_end_compares_with_other_players_on_further_tasks(train: Train, tmp_path: Path) -> None:
@@ -350,8 +389,9 @@ def test_a_recipe_of_the_users_own_wins_over_a_preset(tmp_path: Path) -> None:
         return config.rank, config.alpha, config.targets, config.layers, getattr(config, "batch", None)
 
     assert made() == (16, 32.0, "all-linear", "top:8", 32)
-    assert made("lora=seed-memory") == (4, 8.0, ("self_attn.q_proj",), "top:8", 16)
-    assert made("lora=seed-memory", "rank=8", "batch=2") == (8, 8.0, ("self_attn.q_proj",), "top:8", 2)
+    assert made("lora=seed-memory") == (4, 8.0, ("self_attn.q_proj",), "all", 16)
+    assert made("lora=seed-memory", "rank=8", "batch=2") == (8, 8.0, ("self_attn.q_proj",), "all", 2)
+    assert made("lora=seed-quality", "layers=top:4") == (16, 32.0, "attention", "top:4", 16)
     assert made("lora=efficient") == (8, 16.0, "all-linear", "top:2", 32)
     assert made("lora=none") == made()
     assert made("lora=memory", source="seed", cls=PPOConfig) == (4, 8.0, "attention", "top:2", None)

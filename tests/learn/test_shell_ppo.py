@@ -34,6 +34,9 @@ def test_every_epoch_has_its_stats_and_can_be_resumed(
     assert [s["epoch"] for s in stats] == [1, 2] and [s["total_attempts"] for s in stats] == [4, 4]
     assert stats[0]["total_correct"] == 2 and stats[0]["success_rate"] == 50 and stats[0]["mean_reward"] == 0.25
     assert stats[1]["total_failed"] == 4 and stats[1]["mean_reward"] == -0.5
+    start = json.loads((done.path / "events.jsonl").read_text().splitlines()[0])
+    assert start["settings"] == {WAY["task"]: {"root": "scripted"}}
+    assert done.summary["evaluation"]["setting"] == {"root": "scripted"}
     assert not (done.path / "checkpoints" / "step-000000" / "training_stats.json").exists()
     assert done.rows[-1]["win_rate/skill/mkdir"] == 0 and done.rows[-2]["win_rate/skill/mkdir"] == 0.5
 

@@ -349,6 +349,30 @@ def test_a_turn_that_shows_the_whole_talk_adds_only_what_is_new() -> None:
         told += [Message("assistant", moves[0].text), Message("user", output)]
 
 
+def test_what_has_outgrown_the_context_is_no_answer_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, player = speaker([" A"] * 4, history=True)
+    first = player.act([turn("state", game=1), turn("state", game=2)])
+    monkeypatch.setattr(made.engine, "context", len(first[0].prompt) + 60)
+    later = [turn("word " * 30, number=1, game=1), turn("state", game=3)]
+    full, fresh = player.act(later)
+    assert (full.text, full.tokens, full.stop) == ("", (), Stop.CONTEXT) and fresh.stop is Stop.END
+    monkeypatch.setattr(made.engine, "context", 8)
+    with pytest.raises(InputError, match="takes 8 at most"):
+        player.act([turn("state", game=4)])  # the first turn has to fit: no game could be played
+    chooser = opened().player("chooser", None)
+    monkeypatch.setattr(chooser.policy.engine, "context", 8)
+    assert chooser.act([turn("state", number=1)])[0].stop is Stop.CONTEXT
+
+
+def test_nobody_is_asked_again_beyond_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, player = speaker([" A"])
+    prompt = player.act([turn("state")])[0].prompt
+    made, player = speaker([" Q", " A"])
+    monkeypatch.setattr(made.engine, "context", len(prompt) + 60)
+    move = player.act([turn("state")])[0]
+    assert (move.attempts, move.stop) == (1, Stop.INVALID)
+
+
 def test_games_and_seats_do_not_hear_each_other_and_a_new_game_starts_afresh() -> None:
     made, player = speaker([" A"] * 8, history=True)
     turns = [turn(f"g{g} s{s}", game=g, seat=s) for g in range(2) for s in range(2)]

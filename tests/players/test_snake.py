@@ -172,8 +172,23 @@ def test_the_steps_that_are_told_are_the_steps_there_are() -> None:
         assert n in (0, distance(p, p.body[1:]))
         if n:  # the tail stays in reach: so far as the first step shows, it is no trap
             assert not is_trap(p, MOVES.index(step.move.text)) or n > 1
-        assert ("No way leads to it" in step.move.reasoning) == bool(p.free_moves() and not distance(p, p.body[1:]))
+        assert ("no way leads to it" in step.move.reasoning) == bool(p.free_moves() and not distance(p, p.body[1:]))
     assert told > 500
+
+
+@pytest.mark.parametrize("player", ["bfs", "bfs-safe", "dfs"])
+def test_what_holds_for_a_body_that_lies_still_is_said_to(player: str) -> None:
+    """The body moves on: A*, which counts on that, finds ways where the others say that there is none."""
+    moving = build(parse("astar"))
+    opened = 0
+    for step in steps(player, count=30):
+        text = step.move.reasoning
+        if said := re.search(r"(.*)(?:shortest way|no way leads) ", text):
+            assert said[1].endswith(("Around the body as it lies, ", "Around the body as it lies, the "))
+        assert "No way leads" not in text and "The shortest way" not in text
+        if "no way leads" in text:
+            opened += "A way of" in moving.act([step.turn])[0].reasoning
+    assert opened > 10
 
 
 def test_a_way_by_depth_first_search_is_a_way() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +51,8 @@ class Pretended:
             raise EnvBroken("the machine broke")
         if script.text == "wait" and self.gate:
             self.gate.wait(30)
+            if self.closed:
+                raise EnvBroken("the machine was closed")
         if script.text.startswith("solve "):
             self.solved = script.text == self.entry.solution.text
         word = script.text.removeprefix("echo ")
@@ -63,6 +65,8 @@ class Pretended:
 
     def close(self) -> None:
         self.closed = True
+        if self.gate:
+            self.gate.set()  # as a sandbox that is closed wakes who waits for it
 
 
 @dataclass
@@ -125,9 +129,13 @@ def answered(session: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def running(*apps: Starlette, rules: Rules = Rules()) -> Iterator[list[str]]:  # noqa: B008  frozen
+def running(
+    *apps: Starlette,
+    rules: Rules = Rules(),  # noqa: B008  frozen
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[list[str]]:
     """Real servers in a thread; their addresses."""
-    served = [Served(app, bind("127.0.0.1", 0)) for app in apps]
+    served = [Served(app, bind("127.0.0.1", 0), stop) for app in apps]
     urls, started = [s.url for s in served], threading.Event()
     server = make_server(served, rules, started.set)
     thread = threading.Thread(target=server.run, args=([s.socket for s in served],))

@@ -142,6 +142,31 @@ def test_a_slow_body_is_not_waited_for() -> None:
     assert sent[0]["status"] == 408 and json.loads(sent[1]["body"])["detail"].startswith("the body took longer")
 
 
+def test_a_request_that_the_server_waits_for_no_longer_is_told_so() -> None:
+    begun = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    async def nothing() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def stopped() -> None:
+        scope = {"type": "http", "headers": [], "client": ("127.0.0.1", 1), "method": "POST", "path": "/size"}
+        task = asyncio.create_task(Guard(app, Rules())(scope, nothing, send))
+        await begun.wait()
+        task.cancel()
+        await task
+
+    sent: list[Any] = []
+    asyncio.run(stopped())
+    assert sent[0]["status"] == 503 and json.loads(sent[1]["body"]) == {"detail": "the server stops"}
+
+
 def test_over_real_sockets() -> None:
     """Chunks without end, a body that is cut off, no HTTP at all: each is answered or dropped, and the server lives."""
     with running(APP, rules=Rules(body_bytes=10_000)) as [url]:

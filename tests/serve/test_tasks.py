@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import httpx
 import pytest
-from tests.serve.rig import Client, answered, workshop
+from tests.serve.rig import Client, answered, running, workshop
 
 from ludora.serve.bodies import SESSION_KEY
 
@@ -186,6 +187,25 @@ def test_closing_closes_every_machine() -> None:
     with client.http:  # starts and stops the application
         pass
     assert [machine.closed for machine in shop.machines] == [True] * 3
+
+
+def test_a_server_that_stops_answers_who_waits_for_a_machine() -> None:
+    shop, answers = workshop(), []
+    with running(shop.app(), stop=shop.tasks.sessions.close) as [url]:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            asked = {"session": {"task_name": "os_interaction", "sample_index": "0"}}
+            session = http.post("/api/reset", json=asked).json()["session"]
+        shop.machines[0].gate = threading.Event()
+        body = {"session": answered(session, "Act: bash\n```bash\nwait\n```")}
+        thread = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/api/interact", json=body, timeout=60))
+        )
+        thread.start()
+        while not shop.machines[0].said:
+            pass
+    thread.join()
+    assert answers[0].status_code == 200
+    assert answers[0].json()["session"]["sample_status"] == "task_environment_error"
 
 
 SESSION: dict[str, Any] = {"task_name": "os_interaction", "sample_index": "0"}

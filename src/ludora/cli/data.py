@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,8 +15,12 @@ from ludora.cli.common import Shown, prints, say, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ludora.data.lines import Reading
+
+Item = TypeVar("Item")
 app = typer.Typer(help="Make, check and convert what imitation learns from.", no_args_is_help=True)
 File = Annotated[str, typer.Argument(metavar="FILE", help="A JSONL file of games or moves.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the lines that cannot be used.")]
 
 
 @app.command("snake")
@@ -104,14 +108,19 @@ def check(file: File) -> Shown:
 
 @app.command("table")
 @prints
-def table_(file: File, out: Annotated[str, typer.Argument(metavar="OUT", help="CSV file to write.")]) -> Shown:
+def table_(
+    file: File,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="CSV file to write.")],
+    skip_bad: SkipBad = False,
+) -> Shown:
     """Replay recorded games of Snake and write each decision as a row of 19 columns, CSV."""
-    from ludora.data.snake import write_table
-    from ludora.data.trajectories import read_trajectories
+    from ludora.data.snake import snake_games, write_table
 
-    games = read_trajectories(Path(file)).all_good()
+    found = snake_games(Path(file))
+    games = _usable(found, skip_bad)
     rows = write_table(Path(out), games)
-    data = {"file": file, "out": out, "games": len(games), "rows": rows}
+    bad = [line.place.number for line in found.bad]
+    data = {"file": file, "out": out, "games": len(games), "rows": rows, "bad_lines": bad}
     return Shown(data, lambda console: console.print(f"{rows} rows in {out}", markup=False, highlight=False))
 
 
@@ -121,7 +130,7 @@ def messages(
     file: File,
     out: Annotated[str, typer.Argument(metavar="OUT", help="File to write.")],
     reasoning: Annotated[bool, typer.Option("--reasoning", help="Answers are the reasoning, then the move.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without the lines that cannot be read.")] = False,
+    skip_bad: SkipBad = False,
 ) -> Shown:
     """Turn a file of games into chats, one decision per line: {"messages": [..., the answer]}.
 
@@ -131,11 +140,22 @@ def messages(
     from ludora.data.examples import read_examples
 
     found = decisions(read_examples([file]))
-    if skip_bad and found.bad:
-        say(found.complaint)
-    chats = write_chats(Path(out), found.items if skip_bad else found.all_good(), reasoning=reasoning)
+    chats = write_chats(Path(out), _usable(found, skip_bad), reasoning=reasoning)
     data = {"file": file, "out": out, "chats": chats, "bad_lines": [bad.place.number for bad in found.bad]}
     return Shown(data, lambda console: console.print(f"{chats} chats in {out}", markup=False, highlight=False))
+
+
+def _usable(found: Reading[Item], skip_bad: bool) -> tuple[Item, ...]:
+    """The good lines of a file; the bad ones end the command, or are told.
+
+    Raises:
+        InputError: there is a bad line, or with `skip_bad` nothing else.
+    """
+    if not (skip_bad and found.items):
+        return found.all_good()
+    if found.bad:
+        say(found.complaint)
+    return found.items
 
 
 def _shown(value: Any) -> str:

@@ -52,7 +52,7 @@ def _data_set_options(command: Callable[..., Shown]) -> Callable[..., Shown]:
 def evaluate(
     player: Player,
     tasks: Tasks,
-    against: Annotated[str, typer.Option(help="PLAYER of the other seats.")] = "random",
+    against: Annotated[str | None, typer.Option(help="PLAYER of the other seats; else random.")] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,7 +74,7 @@ def evaluate(
 
     settings, asking = how
     if data := [task for task in tasks if is_dataset(task)]:
-        for name, given in (("against", against != "random"), ("exact", exact)):
+        for name, given in (("against", against is not None), ("exact", exact)):
             if given:
                 raise InputError(f"{data[0]} is a data set: --{name} has no effect", f"leave out --{name}")
         if len(tasks) > 1 or len(compare or ()) > 1:
@@ -87,7 +87,7 @@ def evaluate(
     from ludora.evals.evaluate import evaluate as measure
     from ludora.evals.tables import show
 
-    for text in (player, against, *(compare or ())):
+    for text in (player, *([] if against is None else [against]), *(compare or ())):
         player_spec(text)  # all of them, before a model is loaded for one
     found = measure(
         player,

@@ -28,7 +28,7 @@ from ludora.cli import (
     train,
 )
 from ludora.cli import list as list_
-from ludora.errors import LudoraError
+from ludora.errors import BadLines, LudoraError
 
 LONGEST = 600  # characters of a complaint
 # typer exports only this child of the class that all its complaints about a command line share.
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     except LudoraError as error:
         if debug:
             raise
-        return _complain(error.message, error.hint, error.exit_code)
+        return _complain(error.message, error.hint, error.exit_code, whole=isinstance(error, BadLines))
     except _UsageError as error:
         where = error.ctx.command_path if error.ctx else "ludora"
         return _complain(error.format_message(), f"see {where} --help", 2)
@@ -96,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
         return _complain("interrupted", "", 130)
 
 
-def _complain(message: str, hint: str, code: int) -> int:
+def _complain(message: str, hint: str, code: int, *, whole: bool = False) -> int:
     from rich.console import Console
     from rich.text import Text
 
@@ -104,7 +104,9 @@ def _complain(message: str, hint: str, code: int) -> int:
     for label, style, text in (("error: ", "bold red", message), ("hint: ", "bold", hint)):
         if text:
             line = " ".join(text.split())
-            cut = f"{line[:LONGEST]} ..." if len(line) > LONGEST else line  # a name may be as long as one likes
+            cut = (
+                f"{line[:LONGEST]} ..." if len(line) > LONGEST and not whole else line
+            )  # a name may be as long as one likes
             console.print(Text.assemble((label, style), cut))
     return code
 

@@ -20,7 +20,7 @@ DELAY = 0.15  # seconds of a frame on a terminal
 @model_options
 def play(
     task: Annotated[str, typer.Argument(metavar="TASK", help="TASK to play: leduc_poker, snake(size=8) ...")],
-    against: Annotated[str, typer.Option(help="PLAYER of the other seats.")] = "random",
+    against: Annotated[str | None, typer.Option(help="PLAYER of the other seats; else random.")] = None,
     watch: Annotated[str, typer.Option(help="PLAYER that plays in your place, while you look on.")] = "",
     delay: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds between moves you watch; 0.15 on a terminal, else 0.")
@@ -43,6 +43,8 @@ def play(
     seats = num_players(spec)
     if not 0 <= seat < seats:
         raise InputError(f"there is no seat {seat} in {spec}", f"seats are 0 to {seats - 1}")
+    if against is not None and seats == 1:
+        raise InputError(f"{spec} is a game for one: --against has no effect", "leave out --against")
     if delay is not None and not watch:
         raise InputError("--delay has no effect without --watch", "add --watch PLAYER")
     console = Console()
@@ -55,7 +57,7 @@ def play(
         return Watched(player, console, pause) if watch else player
 
     mine = seated(watch) if watch else HumanPlayer(console, key=keyboard() if live else None)
-    opponent = seated(against) if seats > 1 else mine
+    opponent = seated("random" if against is None else against) if seats > 1 else mine
     deal = secrets.randbelow(2**31) if seed is None else seed
     say(f"seed {deal}")
     sitting = [mine if i == seat else opponent for i in range(seats)]

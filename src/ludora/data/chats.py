@@ -41,10 +41,10 @@ def write_chats(path: Path, games: Iterable[Decisions], *, reasoning: bool) -> i
         reasoning: answer with the reasoning and `Move: X`; else with the move alone.
 
     Raises:
-        InputError: the file exists already.
+        InputError: the file exists already, or cannot be made there.
     """
-    temporary, written, done = new_file(path), 0, False
-    file = temporary.open("w", encoding="utf-8", newline="\n")
+    temporary, file = new_file(path, newline="\n")
+    written, done = 0, False
     try:
         for turn in (turn for game in games for turn in game):
             said = f"{turn.reasoning}\nMove: {turn.move}".lstrip("\n") if reasoning else turn.move

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ def _conversation(messages: Sequence[Message]) -> tuple[Message, ...]:
         raise Unreadable("no message is the assistant's")
     if not any(message.role == "user" for message in messages[:last]):
         raise Unreadable("the assistant answers nobody")
+    roles = [message.role for message in messages[: last + 1]]
+    if ("assistant", "assistant") in pairwise(roles):
+        raise Unreadable("two messages of the assistant follow one another")
     if not messages[last].content.strip():
         raise Unreadable("the assistant's last message is empty")
     return tuple(messages[: last + 1])

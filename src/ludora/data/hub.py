@@ -14,7 +14,7 @@ from typing import Any
 
 from ludora.data.lines import Reading, Unreadable, need, need_texts, read_lines, short
 from ludora.data.questions import LETTERS, STYLES, Question, choice_answer
-from ludora.errors import InputError, MissingExtra, nearest
+from ludora.errors import BadLines, InputError, MissingExtra, nearest
 
 Row = Mapping[str, Any]
 _ASKED = ("question", "text", "instruction")
@@ -170,7 +170,7 @@ def local(path: str, style: str = "") -> Pool:
     else:
         reading: Reading[Question] = read_lines(file, lambda row, place: _local_row(row, place.number - 1))
         if reading.bad:
-            raise InputError(reading.complaint, "a line is an object with a question and an answer")
+            raise BadLines(reading.complaint, "a line is an object with a question and an answer")
         found = list(reading.items)
     if not found:
         raise InputError(f"{path} holds no question", "a line is an object with a question and an answer")

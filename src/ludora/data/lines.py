@@ -10,13 +10,15 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ludora.errors import InputError
+from ludora.errors import BadLines, InputError
 
 Item = TypeVar("Item")
 SHOWN = 5  # bad lines that are told with their reason
+LONGEST = 160  # characters of a reason
 _NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -55,21 +57,40 @@ class Reading(Generic[Item]):
         """The items, if every line could be read.
 
         Raises:
-            InputError: there is a bad line.
+            BadLines: there is one.
         """
         if self.bad:
-            raise InputError(self.complaint, "mend or delete these lines, or ask for the good ones alone")
+            raise BadLines(self.complaint, "mend or delete these lines, or ask for the good ones alone")
         return self.items
 
 
 def complaint(bad: Sequence[BadLine], lines: int) -> str:
-    """One line that names every bad one of so many lines by its number, the first ones with the reason."""
-    told = [f"{line.place}: {line.why}" for line in bad[:SHOWN]]
-    rest: dict[str, list[str]] = {}
-    for line in bad[SHOWN:]:
-        rest.setdefault(line.place.path, []).append(str(line.place.number))
-    told += [f"and {path}:{', '.join(numbers)}" for path, numbers in rest.items()]
-    return f"{len(bad)} of {lines} lines cannot be used: {'; '.join(told)}"
+    """One line that names every bad one of so many lines by its number, then the first ones with the reason."""
+    told = "; ".join(f"{line.place}: {_cut(line.why)}" for line in bad[:SHOWN])
+    if len(bad) > SHOWN:
+        every = "; ".join(f"{path} lines {numbers}" for path, numbers in ranges(bad).items())
+        told = f"{every}. The first: {told}"
+    return f"{len(bad)} of {lines} lines cannot be used: {told}"
+
+
+def ranges(bad: Sequence[BadLine]) -> dict[str, str]:
+    """By file, the numbers of all its bad lines: `1-400, 402`."""
+    numbers: dict[str, list[int]] = {}
+    for line in bad:
+        numbers.setdefault(line.place.path, []).append(line.place.number)
+    return {path: ", ".join(_runs(sorted(set(found)))) for path, found in numbers.items()}
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[str]:
+    """Rising numbers, those that follow one another as FIRST-LAST."""
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        found = [number for _, number in run]
+        yield str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+
+
+def _cut(why: str) -> str:
+    """A reason may quote what the line holds, which may be long."""
+    return why if len(why) <= LONGEST else f"{why[:LONGEST]} ..."
 
 
 class Unreadable(Exception):

@@ -45,7 +45,8 @@ def generate(
         progress: called after every task.
 
     Raises:
-        InputError: the task is none to learn from, a file is there already, or this machine has no sandbox.
+        InputError: the task is none to learn from, a file is there already or cannot be made, or this machine has no
+            sandbox.
         EnvBroken: a sandbox failed twice.
     """
     spec = task_spec(task)
@@ -54,8 +55,8 @@ def generate(
     if games < 1:
         raise InputError(f"at least 1 task must be solved, not {games}", "--games 400")
     found, templates, skills = Statistics(), set(), Counter[str]()
-    temporary, done = new_file(path), False
-    file = temporary.open("w", encoding="utf-8", newline="\n")
+    temporary, file = new_file(path, newline="\n")
+    done = False
     try:
         for trajectory in expert_games(spec, Reference(), games, seed):
             progress()

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ludora.data.trajectories import Writer, close_file, new_file
+from ludora.data.lines import Memo, Reading, Unreadable, read_lines
+from ludora.data.trajectories import Writer, close_file, from_object, new_file, no_place
 from ludora.envs.build import make_env, task_spec
-from ludora.envs.snake import SnakeEnv, replay
+from ludora.envs.snake import replay
 from ludora.envs.snake_game import BIT, FREE, MOVES, Position
 from ludora.errors import EnvBroken, InputError
 from ludora.players.base import Player
@@ -156,7 +157,7 @@ def generate(
         Statistics of each file written, by `train` and `eval`.
 
     Raises:
-        InputError: the task is not Snake, a file is there already, or a value is out of range.
+        InputError: the task is not Snake, a file is there already or cannot be made, or a value is out of range.
     """
     spec = task_spec(task)
     if spec.name != "snake":
@@ -165,9 +166,16 @@ def generate(
         raise InputError(f"at least 1 game must be played, not {games}", "--games 200")
     held_out = eval_numbers(games, eval_share, seed)
     files = {part: folder / name for part, name in FILES.items()}
-    if there := [path for path in files.values() if path.exists()]:
+    try:
+        there = [path for path in files.values() if path.exists()]
+    except OSError as error:
+        raise no_place(folder, error) from None
+    if there:
         raise InputError(f"{there[0]} exists already", "choose another folder, or delete it first")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise no_place(folder, error) from None
     parts = ("train", "eval") if held_out else ("train",)
     counts = {part: _Counts() for part in parts}
     writers = {part: Writer(files[part]) for part in parts}
@@ -188,14 +196,35 @@ def generate(
 # ---- tables --------------------------------------------------------------------------------------------------------
 
 
+def snake_games(path: Path) -> Reading[Trajectory]:
+    """The games of a file, which replay; a line that holds another game, or one that does not replay, is a bad one.
+
+    Raises:
+        InputError: there is no such file, or it holds no line at all.
+    """
+    memo = Memo()
+    found = read_lines(path, lambda data, place: _replayable(from_object(data, memo)))
+    if not found.items and not found.bad:
+        raise InputError(f"{path} holds no games", "ludora data snake writes some")
+    return found
+
+
+def _replayable(trajectory: Trajectory) -> Trajectory:
+    try:
+        _positions(trajectory)
+    except InputError as error:
+        raise Unreadable(error.message) from None
+    return trajectory
+
+
 def write_table(path: Path, trajectories: Iterable[Trajectory]) -> int:
     """One row of `COLUMNS` per decision, as CSV, from games that are replayed; returns how many rows there are.
 
     Raises:
-        InputError: the file exists already, a game is not of Snake, or its record does not replay.
+        InputError: the file exists already or cannot be made, a game is not of Snake, or its record does not replay.
     """
-    temporary, rows, done = new_file(path), 0, False
-    file = temporary.open("w", encoding="utf-8", newline="")
+    temporary, file = new_file(path, newline="")
+    rows, done = 0, False
     try:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
@@ -215,20 +244,26 @@ def table_rows(trajectory: Trajectory, game: int) -> Iterator[Mapping[str, int |
     Raises:
         InputError: the game is not of Snake, or its record does not replay.
     """
-    task = trajectory.task
-    if task.env.name != "snake":
-        raise InputError(f"game {game} is {task.env}, not snake", "only games of snake have a table")
-    env, positions = replay(task, [step.move.text for step in trajectory.steps])
-    _check_end(env, trajectory, game)
-    for number, (position, step) in enumerate(zip(positions, trajectory.steps, strict=True), start=1):
+    steps = enumerate(zip(_positions(trajectory), trajectory.steps, strict=True), start=1)
+    for number, (position, step) in steps:
         label = step.move.label or step.move.text
         yield {"game_id": game, "step_in_game": number, **numbers(position), "target_move": label.upper()}
 
 
-def _check_end(env: SnakeEnv, trajectory: Trajectory, game: int) -> None:
+def _positions(trajectory: Trajectory) -> list[Position]:
+    """The position before each move.
+
+    Raises:
+        InputError: the game is not of Snake, or its record does not replay.
+    """
+    task = trajectory.task
+    if task.env.name != "snake":
+        raise InputError(f"the game is {task.env}, not snake", "only games of snake have a table")
+    env, positions = replay(task, [step.move.text for step in trajectory.steps])
     told = {key: trajectory.info.get(key, value) for key, value in env.info().items()}
     if env.info() != told:
-        raise InputError(f"game {game} replays to {env.info()}, not to {told}", "the record and its task do not match")
+        raise InputError(f"the game replays to {env.info()}, not to {told}", "the record and its task do not match")
+    return positions
 
 
 def numbers(position: Position) -> dict[str, int]:

@@ -97,13 +97,12 @@ class Writer:
     """Writes a file of trajectories line by line. It has its name only once it is closed: no half a file is ever seen.
 
     Raises:
-        InputError: there is one already.
+        InputError: there is one already, or none can be made there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.lines = path, 0
-        self._temporary = new_file(path)
-        self._file = self._temporary.open("w", encoding="utf-8", newline="\n")
+        self._temporary, self._file = new_file(path, newline="\n")
 
     def write(self, trajectory: Trajectory) -> None:
         self._file.write(to_line(trajectory) + "\n")
@@ -114,15 +113,24 @@ class Writer:
         close_file(self._file, self._temporary, self.path, keep=keep)
 
 
-def new_file(path: Path) -> Path:
-    """The temporary name under which `path` is written.
+def new_file(path: Path, *, newline: str) -> tuple[Path, TextIO]:
+    """The temporary name under which `path` is written, and the file, open.
 
     Raises:
-        InputError: there is such a file already.
+        InputError: there is such a file already, or none can be made there.
     """
-    if path.exists():
-        raise InputError(f"{path} exists already", "choose another place, or delete it first")
-    return path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        if path.exists():
+            raise InputError(f"{path} exists already", "choose another place, or delete it first")
+        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+        return temporary, temporary.open("w", encoding="utf-8", newline=newline)
+    except OSError as error:
+        raise no_place(path, error) from None
+
+
+def no_place(path: Path, error: OSError) -> InputError:
+    """What to say where nothing can be written."""
+    return InputError(f"{path} cannot be written: {error.strerror}", "choose another place, in a folder that is there")
 
 
 def close_file(file: TextIO, temporary: Path, path: Path, *, keep: bool) -> None:
@@ -141,7 +149,7 @@ def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> int:
     """Write a whole file; returns how many lines it has.
 
     Raises:
-        InputError: the file exists already.
+        InputError: the file exists already, or cannot be made there.
     """
     writer, done = Writer(path), False
     try:

@@ -93,6 +93,14 @@ def singles(spec: Spec) -> tuple[Spec, ...]:
     return cast("tuple[Spec, ...]", listed(spec)) if listed else ()
 
 
+def setting(spec: Spec) -> dict[str, str]:
+    """What results on a task depend on beside the task, for their record: of a shell, what its sandboxes start from."""
+    if is_openspiel(spec):
+        return {}
+    told = getattr(import_module(_ENVIRONMENTS[spec.name][0]), "setting", None)
+    return dict(told(spec)) if told else {}
+
+
 def is_openspiel(spec: Spec) -> bool:
     """Whether the spec names an OpenSpiel game, known or not."""
     return spec.name not in _ENVIRONMENTS

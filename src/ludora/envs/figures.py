@@ -170,12 +170,15 @@ _NOTES = (
     "not count. The rules text says so.",
     "- backgammon: doubles are played in two turns of two moves. Moves that are written the same lead to the same "
     "position and are offered once.",
-    "- bridge: the bidding alone; the tricks are those of double-dummy play.",
+    "- bridge: the bidding alone; the tricks are those of double-dummy play. The engine has no switch for Chicago or "
+    "duplicate; what those change for one deal is who is vulnerable: nobody in config 0, the dealer's side in config 1 "
+    "(`dealer_vul`), both sides in config 2 (`non_dealer_vul` too).",
     "- euchre: where a defender plays alone, the defenders score 4 for any euchre. The engine's own text calls some "
     "bids of the second round by the wrong name; ours is made from the history.",
     "- hearts: where no cards are passed the engine still draws a direction and then passes; mended here.",
     "- hearts: about one deal in twenty that the engine resamples for `ismcts` cannot be played to its end; the search "
     "then counts what has been won by then.",
+    "- oware: the seeds that a house begins with are the parameter `num_seeds_per_house`; `seeds_per_house` is none.",
     "- solitaire: cards turned up count as moves, of which there are 119; an empty column has no number.",
     "- checkers, chess, go and quoridor end after so many moves at the latest; the rules say when, and who wins then.",
 )

@@ -108,8 +108,8 @@ class Loaded:
         return tuple(1 - sum(other > t for other in totals) / (self.seats - 1) for t in totals)
 
     def outcomes(self, totals: Sequence[float]) -> tuple[Outcome, ...]:
-        """Won, drew or lost: by the sign of the return where it has one, else by the score."""
-        if self.zero_sum or (self.seats == 1 and self.low < 0):
+        """Won, drew or lost: by the sign of the return in zero-sum games, else by the score."""
+        if self.zero_sum:
             return tuple(_by_mark(t, 0.0) for t in totals)
         mark = self.success if self.seats == 1 else 0.5
         return tuple(_by_mark(s, mark) for s in self.scores(totals))

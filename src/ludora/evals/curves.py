@@ -8,6 +8,8 @@ CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...]
     (("nash_conv",), "NashConv", "0 = nobody can win anything from it", None),
     (("exploitability",), "Exploitability", "what a best response wins from it", None),
     (("evaluation_win_rate",), "Evaluation games won", "share, same deals each time", (0.0, 1.0)),
+    (("evaluation_apples",), "Evaluation apples", "mean per game, same deals each time", None),
+    (("evaluation_score",), "Evaluation score", "mean, same deals each time", (0.0, 1.0)),
     (("window_success",), "Won in the stage's window", "share; a stage ends at its threshold", (0.0, 1.0)),
     (("stage",), "Stage", "of the curriculum", None),
     (("replay_size",), "Failures kept", "tasks", None),
@@ -33,6 +35,8 @@ CURVES: tuple[tuple[tuple[str, ...], str, str, tuple[float, float] | None], ...]
 # metrics of one game among several, drawn for each of them
 WORDS = {
     "evaluation_win_rate": "Evaluation games won",
+    "evaluation_score": "Evaluation score",
+    "evaluation_apples": "Evaluation apples",
     "expected_value": "Expected value, exact",
     "nash_conv": "NashConv, exact",
 }

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ludora.envs.build import make_env, num_players, singles, task_spec
+from ludora.envs.build import make_env, num_players, setting, singles, task_spec
 from ludora.envs.openspiel_tree import compile_tree
 from ludora.errors import EnvBroken, InputError
 from ludora.evals import exact
@@ -24,7 +24,7 @@ from ludora.players.base import Explicit, Player, check_plays
 from ludora.players.search import sees_hidden
 from ludora.rng import generator, stream
 from ludora.rollout import Finished, Game, collect
-from ludora.types import Outcome, Spec, Stop, Task, Trajectory
+from ludora.types import Outcome, Spec, Task, Trajectory
 
 MOST_GAMES = 10_000_000  # they are held in memory
 JUDGED_BY = {"snake": "apples"}  # the fact that tells how good a game was, where its shaped reward does not
@@ -37,13 +37,14 @@ def evaluate(
     tasks: Sequence[str],
     *,
     build: Callable[[str], Player],
-    against: str = "random",
+    against: str | None = None,
     compare: Sequence[str] = (),
     games: int = 200,
     seed: int = 0,
     exact: bool = False,
 ) -> Evaluation:
-    """Evaluate PLAYER strings on TASK strings; see `evaluate_players`. `build` makes a player of its string.
+    """Evaluate PLAYER strings on TASK strings; see `evaluate_players`. `build` makes a player of its string;
+    without `against`, who sits at the other seats plays at random.
 
     Raises:
         InputError: a name is unknown, `exact` is not possible, `games` is out of range, an opponent is named
@@ -54,7 +55,7 @@ def evaluate(
     if len(set(specs)) < len(specs):
         raise InputError(f"tasks must differ, got {', '.join(map(str, specs))}", "name each once")
     alone = all(num_players(spec) == 1 for spec in specs)
-    if alone and against not in ("", "random"):
+    if alone and against:
         raise InputError(f"{specs[0]} is a game for one: nobody can be {against}", "leave out --against")
     contenders = [player, *compare]
     names = contenders if alone else [*contenders, against or "random"]
@@ -132,6 +133,7 @@ def evaluate_players(
         comparisons=tuple(verdict for verdict in verdicts if verdict),
         sees_hidden=tuple(sorted({p.name for p in players if sees_hidden(p, spec)})),
         fact=fact,
+        setting=setting(spec),
     )
 
 
@@ -189,8 +191,7 @@ def _measure(name: str, finished: Sequence[Finished], meter: Meter) -> Row:
     rate = wilson(count[Outcome.WON], len(own))
     moves = [step.move for t in own for step in t.steps]
     answers = sum(move.attempts for move in moves)
-    # Every answer before the last was unreadable, and the last too where the move is invalid.
-    unread = sum(move.attempts - (move.stop is not Stop.INVALID) for move in moves)
+    unread = sum(move.unread for move in moves)
     return Row(
         player=name,
         games=len(own),

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 
 from ludora.envs.build import make_env, num_players
+from ludora.envs.openspiel_games import load
 from ludora.envs.sources import Source
 from ludora.evals import exact
+from ludora.evals.evaluate import JUDGED_BY
 from ludora.players.base import Explicit, Player
 from ludora.players.bots import RandomPlayer
 from ludora.rng import generator, stream
@@ -17,7 +19,8 @@ from ludora.types import Outcome, Spec, Task
 
 class Measures:
     """Measures one player on one or several games. With several, each game's metrics bear its name, and `score` is the
-    mean success rate: returns in chips and in points do not add up.
+    mean of the games' scores in 0..1: returns in chips and in points do not add up, and a rate of games won says
+    nothing of those that nobody wins yet.
     """
 
     def __init__(
@@ -32,8 +35,9 @@ class Measures:
             return next(iter(found.values()))
         named = {f"{key}/{game}": value for game, taken in found.items() for key, value in taken.items()}
         out = {key: value for key, value in named.items() if not key.startswith("score/")}
-        won = [taken["evaluation_win_rate"] for taken in found.values()]
-        return out | {"evaluation_win_rate": math.fsum(won) / len(won), "score": math.fsum(won) / len(won)}
+        for key in ("evaluation_win_rate", "evaluation_score"):
+            out[key] = math.fsum(taken[key] for taken in found.values()) / len(found)
+        return out | {"score": out["evaluation_score"]}
 
 
 class Measure:
@@ -42,7 +46,8 @@ class Measure:
     Exact where the game's tree is small and every opponent's distribution is known: expected value against the mixture
     of opponents (mean over seats), and NashConv. Otherwise `games` games with the same seeds each time, every seat
     equally often, of a range of ids always the same ones. Without fixed opponents (self-play), games are played against
-    a uniform random player; in a small game NashConv is the score.
+    a uniform random player; in a small game NashConv is the score. Where a fact tells how good a game was
+    (`JUDGED_BY`), its mean is the score: a shaped return may rise while the play gets worse.
     """
 
     def __init__(
@@ -64,22 +69,33 @@ class Measure:
         table = exact.tabulate(self.spec, self._explicit)
         nash_conv = exact.nash_conv(self.spec, table)
         paid = [(exact.payoff(self.spec, table, other), weight) for other, weight in self._tables]
-        won = math.fsum(weight * math.fsum(p.win for p in seats) / 2 for seats, weight in paid)
-        out = {"nash_conv": nash_conv, "exploitability": nash_conv / 2, "evaluation_win_rate": won}
+        out = {"nash_conv": nash_conv, "exploitability": nash_conv / 2}
+        for key, share in (("win_rate", _won), ("score", self._score)):
+            out[f"evaluation_{key}"] = math.fsum(weight * math.fsum(map(share, seats)) / 2 for seats, weight in paid)
         if self.alone:
             return out | {"score": -nash_conv}
         value = sum(weight * sum(p.value for p in seats) / 2 for seats, weight in paid)
         return out | {"expected_value": value, "score": value}
 
     def _by_games(self) -> dict[str, float]:
-        total = {"evaluation_return": 0.0, "evaluation_win_rate": 0.0}
+        fact = JUDGED_BY.get(self.source.example.name, "")
+        judge = f"evaluation_{fact or 'return'}"
+        total = dict.fromkeys(("evaluation_return", "evaluation_win_rate", "evaluation_score", judge), 0.0)
         for opponent, weight in self.opponents:
             played = [f for f in collect([self._game(i, opponent) for i in range(self.games)], make_env) if not f.error]
             own = [f.trajectories[f.game.task.seat] for f in played]
             n = max(1, len(own))
             total["evaluation_return"] += weight * sum(t.total for t in own) / n
             total["evaluation_win_rate"] += weight * sum(t.outcome is Outcome.WON for t in own) / n
-        return total | {"score": total["evaluation_return"]}
+            total["evaluation_score"] += weight * sum(t.score for t in own) / n
+            if fact:
+                total[judge] += weight * sum(float(t.info.get(fact, 0.0)) for t in own) / n
+        return total | {"score": total[judge]}
+
+    def _score(self, paid: exact.Payoff) -> float:
+        """What `Trajectory.score` is on average: it grows evenly with the return, or tells only who has more."""
+        game = load(self.source.example)
+        return game.scores((paid.value, -paid.value))[0] if game.zero_sum else paid.win + paid.draw / 2
 
     def _game(self, number: int, opponent: Player) -> Game:
         """The `number`-th game; one deal is played from every seat."""
@@ -87,3 +103,7 @@ class Measure:
         seed = stream("measure", self.seed, number // seats)
         spec, seat = self.source.draw(generator("variant", seed)), number % seats
         return Game(Task(spec, seed, seat), [self.player if s == seat else opponent for s in range(seats)])
+
+
+def _won(paid: exact.Payoff) -> float:
+    return paid.win

@@ -87,7 +87,8 @@ class Evaluation:
     `rows` are the contenders in the order given (the first is the one in question, the others what it is
     compared with) and, where exact, the best response to `against`. `games` were played by each contender.
     `sees_hidden` names the players that see what this game hides from their seat. `fact` is what the game is judged
-    by where that is not the return. `further` are evaluations of the same players on other tasks.
+    by where that is not the return. `setting` is what results depend on beside the task: of a shell, the backend, root
+    file system and digest of its sandboxes. `further` are evaluations of the same players on other tasks.
     """
 
     task: str
@@ -100,6 +101,7 @@ class Evaluation:
     version: int = VERSION
     sees_hidden: tuple[str, ...] = ()
     fact: str = ""
+    setting: Mapping[str, str] = field(default_factory=dict)
     further: tuple[Evaluation, ...] = ()
 
     @property
@@ -131,6 +133,7 @@ class Evaluation:
         try:
             fields = {k: v for k, v in data.items() if k not in ("rows", "comparisons", "further")}
             fields["sees_hidden"] = tuple(data.get("sees_hidden", ()))
+            fields["setting"] = {str(key): str(value) for key, value in data.get("setting", {}).items()}
             rows = tuple(map(_row, data["rows"]))
             if not rows:
                 raise TypeError("it has no rows")

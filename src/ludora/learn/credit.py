@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ludora.learn import maths
 from ludora.models.policy import Answer, Query
@@ -41,6 +41,16 @@ class Baselines:
         before = self.means.get(group, 0.0)
         self.means[group] = value if group not in self.means else self.decay * before + (1 - self.decay) * value
         return before
+
+
+def fined(trajectories: Sequence[Trajectory], penalty: float) -> Sequence[Trajectory]:
+    """The same games, with `penalty` taken off a turn's reward for each of its answers that could not be read."""
+    if not penalty:
+        return trajectories
+    return [
+        replace(t, steps=tuple(replace(step, reward=step.reward - penalty * step.move.unread) for step in t.steps))
+        for t in trajectories
+    ]
 
 
 def assign(

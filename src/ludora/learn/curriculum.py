@@ -119,13 +119,19 @@ class Curriculum:
         return str(spec) if str(spec) in self._tasks else spec.name
 
     def choose(self, seed: int) -> Task:
-        """A fresh task of this stage; `seed` is the game's own. Nobody sits at the other seats yet."""
+        """A fresh task of this stage, to be confirmed by `deal`; `seed` is the game's own.
+
+        Nobody sits at the other seats yet.
+        """
         games, random = list(self.stage.games), generator("task", seed)
         source = random.choices(games, self._weights(games))[0] if len(games) > 1 else games[0]
         spec = source.draw(random)
-        dealt = self._dealt.get(source.game, 0)
-        self._dealt[source.game] = dealt + 1
-        return Task(spec, seed, dealt % num_players(spec))
+        return Task(spec, seed, self._dealt.get(self.game(spec), 0) % num_players(spec))
+
+    def deal(self, task: Task) -> None:
+        """A chosen task is played: the next game has the next seat."""
+        game = self.game(task.env)
+        self._dealt[game] = self._dealt.get(game, 0) + 1
 
     def _weights(self, games: Sequence[Source]) -> list[float]:
         """How likely each game of the stage is drawn next.

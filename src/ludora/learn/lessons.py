@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 from ludora.data.batches import Choice, Item, several, single, width
 from ludora.data.examples import Record, read_examples
-from ludora.data.lines import SHOWN, BadLine, complaint
+from ludora.data.foreign import declared
+from ludora.data.lines import SHOWN, BadLine, Unreadable, complaint, ranges
 from ludora.data.trajectories import ExpertTurn
-from ludora.errors import InputError
+from ludora.errors import BadLines, InputError
 from ludora.fields import listed
 from ludora.models.chat import Tokens, parse_action
 from ludora.models.policy import Text
@@ -32,16 +33,21 @@ from ludora.types import Message, Turn
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is learnt in one place, and the turn there: None in a conversation, and in a game that is one text."""
+    """What is learnt in one place, and the turn there: None in a game that is one text, and in a conversation unless
+    its last answer names a `move`.
+    """
 
     item: Item
     turn: Turn | None = None
     index: int = -1  # of the expert's move among the legal ones
+    move: str = ""  # that a conversation ends with
 
 
 @dataclass(slots=True)
 class Lessons:
-    """All lessons, cut into those learnt and those held out; `opening_turns` are held-out turns with no history."""
+    """All lessons, cut into those learnt and those held out; `opening_turns` are held-out turns with no history, where
+    moves can be compared.
+    """
 
     learnt: list[Lesson] = field(default_factory=list)
     held_out: list[Lesson] = field(default_factory=list)
@@ -66,10 +72,10 @@ def prepare(config: SFTConfig, player: ModelPlayer) -> Lessons:
     found.bad.sort()
     if found.bad and config.bad_lines == "refuse":
         lines = sum(len(reading.items) + len(reading.bad) for reading in readings)
-        raise InputError(complaint(found.bad, lines), "mend or delete these lines, or set bad_lines=skip")
+        raise BadLines(complaint(found.bad, lines), "mend or delete these lines, or set bad_lines=skip")
     found.notes = [f"{line.place} is skipped: {line.why}" for line in found.bad[:SHOWN]]
     if len(found.bad) > SHOWN:
-        found.notes.append(f"{len(found.bad) - SHOWN} more lines are skipped")
+        found.notes += [f"of {path} these lines are skipped: {numbers}" for path, numbers in ranges(found.bad).items()]
     if not found.learnt or (config.evaluate_every and not found.held_out):
         what = "measure on" if found.learnt else "learn from"
         raise InputError(f"the data holds nothing to {what}", "more lines, another eval_share, or evaluate_every=0")
@@ -100,12 +106,31 @@ def _check_options(config: SFTConfig, records: Sequence[Record], found: Lessons)
         raise InputError(f"{key} has no effect: the data holds no games", f"leave {key} out")
     if not conversations and config.assistant != "last":
         raise InputError("assistant has no effect: the data holds no conversations", "leave assistant out")
+    if config.evaluate_every:
+        _check_answers(config, found)
     if config.act == "say" and not config.history:
-        texts = [lesson.item for lesson in found.learnt if isinstance(lesson.item, Text) and lesson.turn]
+        alone = [lesson for lesson in found.learnt if lesson.turn and not (lesson.move and config.assistant == "all")]
+        texts = [lesson.item for lesson in alone if isinstance(lesson.item, Text)]
         longest = max((len(text.targets) for text in texts), default=0)
         if longest > config.max_new_tokens:
             cut = f"max_new_tokens = {config.max_new_tokens} cuts off what is learnt"
             found.notes.append(f"answers have up to {longest} tokens: {cut}")
+
+
+def _check_answers(config: SFTConfig, found: Lessons) -> None:
+    """Say where the moves of held-out answers are not measured.
+
+    Raises:
+        InputError: they were asked for, and cannot be.
+    """
+    if config.act == "choose":
+        if any(lesson.move for lesson in found.held_out):
+            found.notes.append("the moves of held-out conversations are measured with act = say only")
+    elif config.evaluate_answers and not found.opening_turns:
+        why = "no held-out example names a move to compare with"
+        if config.evaluate_answers != type(config).model_fields["evaluate_answers"].default:
+            raise InputError(f"evaluate_answers has no effect: {why}", "leave evaluate_answers out, or set it to 0")
+        found.notes.append(f"answers are not measured: {why}")
 
 
 class _Teacher:
@@ -133,10 +158,13 @@ class _Teacher:
         return made, good
 
     def opening_turns(self, records: Sequence[Record], made: Sequence[Lesson]) -> list[Lesson]:
-        """Turns that can be put to the player as they stand: all of them, or with a history the first of each game."""
-        if not self.config.history:
-            return [lesson for lesson in made if lesson.turn]
-        return [self._lesson(*self._turns(record)[0]) for record in records if record.turns]
+        """Turns that can be put to the player as they stand and whose moves can be compared: all of them, or with a
+        history the first of each game.
+        """
+        turns = [lesson for lesson in made if lesson.turn]
+        if self.config.history:
+            turns += [self._lesson(*self._turns(record)[0]) for record in records if record.turns]
+        return [lesson for lesson in turns if lesson.move or (lesson.turn and lesson.turn.legal)]
 
     def _check_length(self, item: Item) -> None:
         length = width(item) + (item.query.prefix if isinstance(item, Choice) else item.row.prefix)
@@ -145,7 +173,8 @@ class _Teacher:
 
     def _lessons(self, record: Record) -> list[Lesson]:
         if record.messages:
-            return [Lesson(text) for text in self._conversation(record.messages)]
+            *others, last = self._conversation(record.messages)
+            return [*map(Lesson, others), self._ending(last, record.messages)]
         if self.config.history and record.turns:
             return [Lesson(self._game(record))]
         turns = self._turns(record)
@@ -197,8 +226,12 @@ class _Teacher:
     # ---- conversations ---------------------------------------------------------------------------------------------
 
     def _conversation(self, messages: tuple[Message, ...]) -> list[Text]:
-        """The last answer, or all of them: in one row where the chat template never rewrites what was said."""
-        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        """The last answer, or all of them: in one row where the chat template never rewrites what was said.
+
+        What the assistant says before anybody asked is heard, but not learnt.
+        """
+        asked = next(i for i, message in enumerate(messages) if message.role == "user")
+        answers = [i for i, message in enumerate(messages) if message.role == "assistant" and i > asked]
         if self.config.assistant == "last" or not self.chat.append_only:
             chosen = answers[-1:] if self.config.assistant == "last" else answers
             return [self._last_answer(messages[: i + 1]) for i in chosen]
@@ -207,12 +240,18 @@ class _Teacher:
         start = 0
         for i in answers:
             heard = messages[start:i]
-            if not heard:
-                raise InputError("two messages of the assistant follow one another")
             tokens = self.chat.following(heard) if start else self.chat.opening(heard)
             rounds.append((tokens, self.chat.answer(messages[i].content)))
             start = i + 1
         return [several(rounds, prefix, self.end)]
+
+    def _ending(self, item: Item, messages: tuple[Message, ...]) -> Lesson:
+        """The lesson of a conversation's last answer."""
+        try:
+            move = declared(messages[-1].content)[1]
+        except Unreadable:
+            return Lesson(item)
+        return Lesson(item, Turn(0, messages[:-1], None), move=move)
 
     def _last_answer(self, messages: tuple[Message, ...]) -> Text:
         prompt, answer = messages[:-1], self.chat.answer(messages[-1].content)

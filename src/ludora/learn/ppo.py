@@ -15,13 +15,13 @@ from typing import Any
 from torch import Tensor
 
 from ludora.data.trajectories import to_line
-from ludora.envs.build import make_env
+from ludora.envs.build import make_env, setting
 from ludora.errors import TrainingFailed
 from ludora.evals.groups import training_stats
 from ludora.evals.progress import Measures
 from ludora.learn import maths
 from ludora.learn.conclude import Ground, check_ending, conclude, started_from
-from ludora.learn.credit import Decision, assign
+from ludora.learn.credit import Decision, assign, fined
 from ludora.learn.curriculum import Advance, Curriculum
 from ludora.learn.learner import Learner
 from ludora.learn.metrics import rollout_metrics, speed_metrics
@@ -138,6 +138,7 @@ def _games(config: PPOConfig, it: Work, update: int) -> list[Game]:
         spent += it.curriculum.cost(task)
         if games and config.tokens_per_update and spent > config.tokens_per_update:
             break
+        (it.replay if again else it.curriculum).deal(task)
         games.append(it.opponents.seat(task, it.curriculum.stage.opponents, attempt=seed if again else 0))
     return games
 
@@ -161,7 +162,7 @@ def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]
 def _credit(config: PPOConfig, it: Work, mine: Sequence[Trajectory]) -> list[Decision]:
     """What is learned from: every turn of the learner with its advantage, by game and seat."""
     return assign(
-        mine,
+        fined(mine, config.invalid_penalty),
         lambda step: _key(it.learner, step),
         it.learner.values,
         gamma=config.gamma,
@@ -240,7 +241,8 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
     player, reference = studio.learner(config)
     learner = Learner.create(config, player, reference)
     opponents = Opponents(config, [stage.opponents for stage in curriculum.stages], studio, player)
-    check_ending(config, studio, [source.example for stage in curriculum.stages for source in stage.games])
+    games = [source.example for stage in curriculum.stages for source in stage.games]
+    check_ending(config, studio, games)
     replay = Replay(config.replay, config.replay_size, config.replay_decay)
     it = Work(studio, learner, opponents, curriculum, replay, Monitors(), {})
     at = _resume(run, it, step, log)
@@ -253,6 +255,7 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
         threads=studio.threads,
         base=studio.base.fingerprint,
         trainable=trainable,
+        settings={str(spec): told for spec in games if (told := setting(spec))},
         **started_from(config, log),
     )
     return it, at

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ludora.data.batches import Choice, Homes, Item, parts, units
+from ludora.data.foreign import declared
+from ludora.data.lines import Unreadable
 from ludora.learn.learner import skipped_in_a_row
 from ludora.learn.lessons import Lesson
 from ludora.learn.sums import Sums
@@ -19,7 +21,7 @@ from ludora.models.policy import Text
 from ludora.players.model import ModelPlayer
 from ludora.rng import stream
 from ludora.settings import SFTConfig
-from ludora.types import Stop, Turn
+from ludora.types import Move, Stop, Turn
 
 T = TypeVar("T")
 
@@ -143,25 +145,36 @@ class Pupil:
         return sum(int(row.argmax()) == lesson.index for row, lesson in zip(rows, lessons, strict=True)) / len(lessons)
 
     def answer(self, lessons: Sequence[Lesson]) -> dict[str, float]:
-        """Put held-out turns to the player: how many answers can be read, how many are the expert's move.
+        """Put held-out turns (`Lessons.opening_turns`) to the player: how many answers can be read, how many are the
+        expert's move, or name the one that the conversation's own answer names.
 
         The same seeds every time. `scored_accuracy` is how often the expert's move is the likeliest of the legal ones
         when the player chooses instead, without reasoning.
         """
-        asked = [lesson for lesson in lessons if lesson.turn and lesson.turn.legal]
-        if not asked:
+        if not lessons:
             return {}
         turns = [
             replace(cast(Turn, lesson.turn), game=i, seed=stream("held-out answer", self.config.seed, i))
-            for i, lesson in enumerate(asked)
+            for i, lesson in enumerate(lessons)
         ]
-        moves = self.player.act(turns)
-        n = len(asked)
-        return {
-            "parse_rate": sum(move.attempts == 1 and move.stop is not Stop.INVALID for move in moves) / n,
-            "move_accuracy": sum(move.index == lesson.index for move, lesson in zip(moves, asked, strict=True)) / n,
-            "scored_accuracy": self._scored(asked),
+        verdicts = [_verdict(move, lesson) for move, lesson in zip(self.player.act(turns), lessons, strict=True)]
+        n = len(lessons)
+        found = {
+            "parse_rate": sum(readable for readable, _ in verdicts) / n,
+            "move_accuracy": sum(right for _, right in verdicts) / n,
         }
+        choices = [lesson for lesson in lessons if not lesson.move]
+        return found | ({"scored_accuracy": self._scored(choices)} if choices else {})
+
+
+def _verdict(move: Move, lesson: Lesson) -> tuple[bool, bool]:
+    """Whether an answer could be read at the first attempt, and whether it is the expert's move."""
+    if not lesson.move:
+        return move.attempts == 1 and move.stop is not Stop.INVALID, move.index == lesson.index
+    try:
+        return True, declared(move.text)[1] == lesson.move
+    except Unreadable:
+        return False, False
 
 
 def chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -50,7 +50,7 @@ class Replay:
     _last: dict[str, float] = field(default_factory=dict)  # metrics of the update observed last
 
     def choose(self, seed: int, update: int) -> Task | None:
-        """The task of one game if it is to be a replay; `seed` is the game's own."""
+        """The task of one game if it is to be a replay, to be confirmed by `deal`; `seed` is the game's own."""
         random = generator("replay", seed)
         if not self.failures or random.random() >= self.share:
             return None
@@ -60,9 +60,11 @@ class Replay:
         tasks, sums = self._table
         if sums[-1] <= 0.0:
             return None
-        task = random.choices(tasks, cum_weights=sums)[0]
+        return random.choices(tasks, cum_weights=sums)[0]
+
+    def deal(self, task: Task) -> None:
+        """A chosen task is played in this update."""
         self._dealt.add(task)
-        return task
 
     def observe(self, trajectories: Iterable[Trajectory], update: int) -> None:
         """Take in how the learner's games of an update went, replays and fresh ones."""

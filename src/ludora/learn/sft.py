@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from ludora.data.batches import Homes, Order, digest, units
+from ludora.data.lines import ranges
 from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
@@ -207,6 +208,7 @@ def _announce(config: SFTConfig, it: Setup, log: RunLog) -> None:
         examples=learnt,
         held_out=len(it.lessons.held_out),
         skipped_lines=len(it.lessons.bad),
+        skipped=ranges(it.lessons.bad),
         trunk_rows=len(it.homes),
         game=str(it.spec or ""),
         **started_from(config, log),
@@ -229,8 +231,16 @@ def _game(config: SFTConfig, lessons: Lessons) -> Spec | None:
 
 
 def _opponent(config: SFTConfig, it: Setup) -> Player | None:
-    """Who sits at the other seats of the games at the end; nobody in a game for one."""
-    if it.spec is None or num_players(it.spec) == 1:
+    """Who sits at the other seats of the games at the end; nobody in a game for one.
+
+    Raises:
+        InputError: a game for one was given an opponent, or this one cannot play.
+    """
+    if it.spec is None:
+        return None
+    if num_players(it.spec) == 1:
+        if config.opponent != type(config).model_fields["opponent"].default:
+            raise InputError(f"{it.spec} is a game for one: nobody can be {config.opponent}", "leave opponent out")
         return None
     player = fixed_player(config.opponent, it.studio)
     check_plays(player, it.spec)

@@ -19,14 +19,15 @@ C = TypeVar("C", bound=TrainSettings)
 Row = dict[str, Any]
 
 _SMALL, _MIDDLE = 10e9, 20e9  # parameters below which a model counts as one of 7, or of 13 billion
-_LEAN: Row = {"rank": 8, "alpha": 16.0, "dropout": 0.1, "targets": "query and value", "batch": 16}
-_RICH: Row = {"rank": 16, "alpha": 32.0, "dropout": 0.05, "targets": "attention", "batch": 16, "accumulation": 4}
+_EVERY: Row = {"layers": "all", "batch": 16}
+_LEAN: Row = {**_EVERY, "rank": 8, "alpha": 16.0, "dropout": 0.1, "targets": "query and value"}
+_RICH: Row = {**_EVERY, "rank": 16, "alpha": 32.0, "dropout": 0.05, "targets": "attention", "accumulation": 4}
 _TIGHT: Row = {
+    **_EVERY,
     "rank": 4,
     "alpha": 8.0,
     "dropout": 0.1,
     "targets": "query",
-    "batch": 16,
     "accumulation": 8,
     "quantize": "8bit",
     "gradient_checkpointing": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -74,12 +75,14 @@ def check_opponent(text: str, spec: Spec) -> None:
     """Refuse an opponent that cannot play a game, as far as that can be told without opening a model.
 
     Raises:
-        InputError: as `player_spec`; or it cannot play this game.
+        InputError: as `player_spec`; or it cannot play this game, or is a person and nobody can type.
     """
     named = player_spec(text, training=True)
     while named.name == "epsilon":
         named = player_spec(bots.epsilon_options(named)[1])
-    if named.name not in ("self", "snapshots", "base", "adapter"):
+    if named.name == "human" and not sys.stdin.isatty():
+        raise InputError("opponent human needs a person at a terminal", "random, mcts and nash need none")
+    if named.name not in ("self", "snapshots", "base", "adapter", "merged"):
         check_plays(_scripted(named), spec)
 
 

@@ -85,8 +85,14 @@ class ModelPlayer:
 
     def _choose(self, turns: Sequence[Turn]) -> list[Move]:
         queries = [self.query(turn) for turn in turns]
+        full = [bool(turn.number) and self._is_full(query) for turn, query in zip(turns, queries, strict=True)]
+        known = iter(self.log_probs([query for query, over in zip(queries, full, strict=True) if not over]))
         moves = []
-        for turn, query, log_probs in zip(turns, queries, self.log_probs(queries), strict=True):
+        for turn, query, over in zip(turns, queries, full, strict=True):
+            if over:
+                moves.append(Move("", stop=Stop.CONTEXT, prompt=query.prompt))
+                continue
+            log_probs = next(known)
             index = pick(np.exp(log_probs), uniform(turn.seed))
             moves.append(
                 Move(
@@ -130,24 +136,40 @@ class ModelPlayer:
     # ---- say -------------------------------------------------------------------------------------------------------
 
     def _say(self, turns: Sequence[Turn]) -> list[Move]:
-        """Sample, parse, and ask again while nothing legal was said. The last answer counts."""
+        """Sample, parse, and ask again while nothing legal was said. The last answer counts.
+
+        A conversation that has outgrown the model's context has no more answers; the first turn has to fit.
+        """
         talks = [self._talk(turn) for turn in turns]
-        moves: dict[int, Move] = {}
-        waiting = list(range(len(turns)))
+        moves = {
+            i: Move("", (), (), Stop.CONTEXT, prompt=talk.tokens)
+            for i, (turn, talk) in enumerate(zip(turns, talks, strict=True))
+            if turn.number and self._is_full(talk)
+        }
+        waiting = [i for i in range(len(turns)) if i not in moves]
         for attempt in range(self.acting.retries + 1):
             if attempt:
-                for i in waiting:
-                    again = (Message("user", _AGAIN),)
-                    talks[i].hear(self.chat.following(again, self.stem(turns[i]), retry=True))
+                waiting = [
+                    i
+                    for i in waiting
+                    if moves[i].stop is Stop.INVALID and self._ask_again(talks[i], self.stem(turns[i]))
+                ]
+            if not waiting:
+                break
             seeds = [turns[i].seed + attempt for i in waiting]
             said = self.sampler.sample([talks[i] for i in waiting], self.adapter, seeds, self.acting.max_new_tokens)
             for i, answer in zip(waiting, said, strict=True):
                 moves[i] = self._read(turns[i], replace(answer, attempts=attempt + 1))
-            waiting = [i for i in waiting if moves[i].stop == Stop.INVALID]
-            if not waiting:
-                break
         self._bound_memory()
         return [moves[i] for i in range(len(turns))]
+
+    def _ask_again(self, talk: Talk, stem: str) -> bool:
+        """Say that nothing legal was said, if another answer fits after that."""
+        again = self.chat.following((Message("user", _AGAIN),), stem, retry=True)
+        if self._is_full(talk, len(again)):
+            return False
+        talk.hear(again)
+        return True
 
     def _read(self, turn: Turn, answer: Move) -> Move:
         """The answer with its text, and with the action that it names. One that names none stays as it was said."""
@@ -176,6 +198,15 @@ class ModelPlayer:
             self._talks.pop(key, None)
             self._talks[key] = talk  # at the end: what was used last is forgotten last
         return talk
+
+    def _is_full(self, asked: Talk | Query, more: int = 0) -> bool:
+        """Whether the model's context may be too short for an answer, after so many tokens more."""
+        context = self.policy.engine.context
+        if isinstance(asked, Query):
+            taken = len(asked.prompt) + max(map(len, asked.choices))
+        else:
+            taken = len(asked.tokens) + self.acting.max_new_tokens
+        return context is not None and taken + more > context
 
     def _bound_memory(self) -> None:
         """Forget conversations that nobody goes on with, and the caches of the oldest beyond the bound."""

@@ -151,6 +151,12 @@ def _lost(p: Position) -> Choice:
     return move, f"{_facts(p)} No move is free, so the game is lost."
 
 
+# A search that takes the body as a wall that stays finds some ways: the body moves on, so better ones may open.
+_SHORTEST = "Around the body as it lies, the shortest way to it"
+_NO_WAY = "Around the body as it lies, no way leads to it"
+_ROOM = "Around the body as it lies, the way"
+
+
 # ---- bfs -----------------------------------------------------------------------------------------------------------
 
 
@@ -162,8 +168,8 @@ def bfs(p: Position) -> Choice:
     free = p.board.cells & ~p.mask
     way = shortest_way(p, free, [m for m in moves if BIT[p.board.around[p.head][m]] & free], p.apple)
     if way:
-        return way[0], f"{_facts(p)} The shortest way to it takes {_steps(len(way))} and begins {MOVES[way[0]]}."
-    return moves[0], f"{_facts(p)} No way leads to it, and {MOVES[moves[0]]} is free."
+        return way[0], f"{_facts(p)} {_SHORTEST} takes {_steps(len(way))} and begins {MOVES[way[0]]}."
+    return moves[0], f"{_facts(p)} {_NO_WAY}, and {MOVES[moves[0]]} is free."
 
 
 def bfs_safe(p: Position) -> Choice:
@@ -173,10 +179,9 @@ def bfs_safe(p: Position) -> Choice:
         return _lost(p)
     way = shortest_way(p, p.open, moves, p.apple)
     if way and _safe_after(p, way):
-        text = f"The shortest way to it takes {_steps(len(way))}, begins {MOVES[way[0]]}, and the tail stays in reach."
-        return way[0], f"{_facts(p)} {text}"
-    why = "The shortest way to it would cut off the tail" if way else "No way leads to it"
-    return _near_tail(p, moves, why)
+        text = f"takes {_steps(len(way))}, begins {MOVES[way[0]]}, and the tail stays in reach."
+        return way[0], f"{_facts(p)} {_SHORTEST} {text}"
+    return _near_tail(p, moves, f"{_SHORTEST} would cut off the tail" if way else _NO_WAY)
 
 
 def _safe_after(p: Position, way: Sequence[int]) -> bool:
@@ -202,8 +207,8 @@ def _near_tail(p: Position, moves: Sequence[int], why: str) -> Choice:
         if steps > longest:
             best, longest = move, steps
     if longest:
-        return best, f"{_facts(p)} {why}, so wait: after {MOVES[best]} the tail is {_steps(longest)} away."
-    return best, f"{_facts(p)} {why}, and neither is the tail in reach; {MOVES[best]} is free."
+        return best, f"{_facts(p)} {why}, so wait: after {MOVES[best]} a way of {_steps(longest)} leads to the tail."
+    return best, f"{_facts(p)} {why}, and no way to the tail was found; {MOVES[best]} is free."
 
 
 # ---- A* ------------------------------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ def astar(p: Position) -> Choice:
     room = _room(p, way[0])
     if room >= len(p.body):
         return way[0], f"{_facts(p)} {begins}, with {room} cells of room there."
-    return _near_tail(p, moves, f"The way {MOVES[way[0]]} has room for {room} cells of {len(p.body)}")
+    return _near_tail(p, moves, f"{_ROOM} {MOVES[way[0]]} has room for {room} cells of {len(p.body)}")
 
 
 def _astar_way(p: Position, first: Sequence[int]) -> list[int]:
@@ -273,7 +278,7 @@ def dfs(p: Position) -> Choice:
     way = _deep_way(p, moves)
     if way:
         return way[0], f"{_facts(p)} A way of {_steps(len(way))} to it begins {MOVES[way[0]]}."
-    return moves[0], f"{_facts(p)} No way leads to it, and {MOVES[moves[0]]} is free."
+    return moves[0], f"{_facts(p)} {_NO_WAY}, and {MOVES[moves[0]]} is free."
 
 
 def _deep_way(p: Position, first: Sequence[int]) -> list[int]:

@@ -27,6 +27,7 @@ SHOWN = {
     "stage": "Stage",
     "expected_value": "Value",
     "evaluation_win_rate": "Evaluation",
+    "evaluation_apples": "Apples",
     "nash_conv": "NashConv",
     "kl": "KL",
     "kl_old": "KL of the step",

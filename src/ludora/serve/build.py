@@ -67,7 +67,7 @@ def benchmark_servers(tasks: Sequence[str], where: Where) -> tuple[list[Served],
         options.output,
         served_items.url + PREFIX,
     )
-    served = Served(task_app(served_tasks), bind(where.host, where.port))
+    served = Served(task_app(served_tasks), bind(where.host, where.port), served_tasks.sessions.close)
     told = f"{len(entries)} tasks of {spec} at {served.url}{PREFIX}, chat history items at {served_items.url}{PREFIX}"
     return [served, served_items], told
 

@@ -95,7 +95,19 @@ class Guard:
         if refusal:
             await _answer(send, *refusal)
             return
-        await self.app(scope, _replay(body, receive), send)
+        began = False
+
+        async def noted(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self.app(scope, _replay(body, receive), noted)
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            if began:
+                raise
+            await _answer(send, 503, "the server stops")
 
     def _refusal(self, headers: dict[str, str], address: str) -> tuple[int, str] | None:
         """Status and reason, before anything is read."""

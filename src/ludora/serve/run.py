@@ -26,10 +26,11 @@ STOP_SECONDS = 5  # for requests under way when the server is to stop
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An application and the socket it is served on."""
+    """An application and the socket it is served on; `stop` closes what its requests may wait for, in any thread."""
 
     app: Starlette
     socket: socket.socket
+    stop: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -80,6 +81,12 @@ def rules(host: str) -> Rules:
 class Server(uvicorn.Server):
     """uvicorn that returns after SIGINT or SIGTERM once requests under way are done; a second SIGINT waits for none."""
 
+    stops: Sequence[Callable[[], None]] = ()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does; meanwhile close what requests under way wait for, so that they are answered."""
+        await asyncio.gather(super().shutdown(sockets), *map(asyncio.to_thread, self.stops))
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Instead of uvicorn's, which raises the signal again when it is done. None outside the main thread."""
@@ -126,7 +133,9 @@ def make_server(served: Sequence[Served], rules: Rules, ready: Callable[[], None
         ws="websockets-sansio",
         ws_max_size=rules.body_bytes,
     )
-    return Server(config)
+    server = Server(config)
+    server.stops = [s.stop for s in served]
+    return server
 
 
 def serve(served: Sequence[Served], rules: Rules, ready: Callable[[], None]) -> None:

@@ -20,6 +20,17 @@ def root() -> Iterator[Root]:
         yield setup("host", lambda text: None)
 
 
+@pytest.fixture(scope="session")
+def writable() -> Iterator[Root]:
+    """A root file system with a /usr that an agent can write to, in a store of its own."""
+    rig.need()
+    with rig.open_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUDORA_CACHE", str(folder))
+        made = setup(str(rig.writable_archive(folder / "writable.tar")), lambda text: None)
+        patch.undo()
+        yield made
+
+
 @pytest.fixture
 def opens(root: Root) -> Iterator[Opens]:
     """Opens sandboxes, and closes them after the test."""

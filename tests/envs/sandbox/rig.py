@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ludora.envs.sandbox.checks import checks
+from ludora.envs.sandbox.host_root import host_archive
 from ludora.envs.sandbox.roots import remove
 
 SOURCE = Path(__file__).parents[3] / "src"
@@ -46,6 +48,61 @@ def open_folder() -> Iterator[Path]:
         for root in (folder / "shell").glob("*/fs"):
             remove(root.parent)
         shutil.rmtree(folder)
+
+
+# What the forgeries and their verdicts run, and more that bash scripts take.
+PROGRAMS = (
+    *("bash", "cat", "chgrp", "chmod", "cmp", "cp", "dirname", "env", "getent", "grep", "groupadd", "groupdel", "id"),
+    *(
+        "ln",
+        "ls",
+        "mkdir",
+        "mount",
+        "mv",
+        "nohup",
+        "perl",
+        "python3",
+        "rm",
+        "sed",
+        "seq",
+        "setsid",
+        "sh",
+        "sleep",
+        "stat",
+    ),
+    *("tee", "true", "useradd", "usermod"),
+)
+
+# Of Python's library
+UNUSED = {
+    *("__pycache__", "asyncio", "curses", "dist-packages", "distutils", "email", "ensurepip", "idlelib", "lib2to3"),
+    *("multiprocessing", "pydoc_data", "site-packages", "sqlite3", "test", "tkinter", "turtledemo", "unittest", "xml"),
+}
+
+
+def writable_archive(path: Path) -> Path:
+    """An archive of a small root file system with a /usr of its own, out of this machine's programs."""
+    path.write_bytes(host_archive())
+    found = [shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") for name in PROGRAMS]
+    programs = [Path(name) for name in found if name]
+    standard = Path("/usr/lib", Path("/usr/bin/python3").resolve().name)
+    folders = [standard, *Path("/usr/lib").glob("*/perl-base")]
+    told = subprocess.run(["ldd", *programs, *standard.glob("lib-dynload/*.so")], capture_output=True, text=True).stdout
+    libraries = {Path(word) for word in told.split() if word.startswith("/") and not word.endswith(":")}
+
+    def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        return None if UNUSED & set(member.name.split("/")) or "/config-" in member.name else member
+
+    with tarfile.open(path, "a", format=tarfile.PAX_FORMAT, dereference=True) as archive:
+        for name in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/share", "usr/share/perl5"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+        for source in {*programs, *libraries}:
+            archive.add(source, str(source.parent.resolve() / source.name).lstrip("/"))
+        for source in folders:
+            archive.add(source, str(source).lstrip("/"), filter=wanted)
+    return path
 
 
 # Nothing of the host is changed: its users and ids are others in a mount namespace of the process alone.

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from ludora.envs.sandbox.kernel import DENIED, MACHINES, system_call_filter
+from ludora.envs.sandbox.kernel import DENIED, MACHINES, TRUSTED_FAMILIES, system_call_filter
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -90,3 +90,9 @@ def test_jumps_stay_inside() -> None:
     """The kernel refuses programs of over 4,096 instructions, and jumps reach 255."""
     for machine in MACHINES:
         assert len(system_call_filter(machine)) // 8 < 256
+
+
+def test_a_verdict_opens_no_unix_sockets() -> None:
+    program, socket = system_call_filter("x86_64", TRUSTED_FAMILIES), 41
+    wanted = {1: EPERM, 2: ALLOW, 10: ALLOW, 16: ALLOW, 17: EPERM}
+    assert {family: decide(program, socket, family, 0, ARCHITECTURES["x86_64"]) for family in wanted} == wanted

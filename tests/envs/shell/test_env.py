@@ -11,7 +11,7 @@ from ludora.envs.shell.env import ShellEnv, Status, Verdict
 from ludora.errors import EnvBroken
 from ludora.players.shell import Reference
 from ludora.rollout import Game, collect
-from ludora.types import End, Move, Outcome, Task
+from ludora.types import End, Move, Outcome, Stop, Task
 
 FAILS = {"check": Done(1, "")}
 RUN = "Act: bash\n```bash\n{}\n```"
@@ -77,6 +77,17 @@ def test_an_answer_without_an_action_ends_the_episode(
     assert env.result().outcomes == (outcome,)
 
 
+@pytest.mark.parametrize(("check", "outcome"), [(0, Outcome.WON), (2, Outcome.LOST)])
+def test_a_conversation_that_outgrew_the_models_context_is_judged(
+    check: int, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, ScriptedSandbox({"check": Done(check, "")}))
+    env = begin()
+    env.apply({0: Move("", stop=Stop.CONTEXT)})
+    assert env.status is Status.AGENT_CONTEXT_LIMIT and env.turns() == ()
+    assert env.result().outcomes == (outcome,)
+
+
 def test_a_command_that_ran_out_of_time_is_told_and_the_episode_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = use(monkeypatch, ScriptedSandbox({"sleep 99": Done(None, "so far", timed_out=True), **FAILS}))
     env = begin("shell(seconds=3)")
@@ -102,6 +113,18 @@ def test_verdicts_and_their_rewards(
     env = begin("shell(correct=3, incorrect=-2, unknown=0.25)")
     say(env, "Act: finish")
     assert (env.verdict, env.result().outcomes, env.rewards()) == (verdict, (outcome,), (reward,))
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(0, Verdict.CORRECT), (1, Verdict.INCORRECT)])
+def test_a_check_that_a_job_pushed_out_of_memory_is_run_again(
+    code: int, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else filling the memory while it runs would turn a wrong answer into one that costs nothing."""
+    box = ScriptedSandbox({"check": Done(137, "", out_of_memory=True)}, later={"check": Done(code, "")})
+    use(monkeypatch, box)
+    env = begin()
+    say(env, "Act: finish")
+    assert env.verdict is verdict and box.ran.count(("check", True)) == 2
 
 
 @pytest.mark.parametrize(

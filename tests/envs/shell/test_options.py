@@ -10,7 +10,7 @@ import pytest
 from tests.envs.shell.test_entries import raw
 
 from ludora.envs.build import make_env, num_players, task_spec
-from ludora.envs.shell.options import entry_of, options_of
+from ludora.envs.shell.options import entry_of, options_of, singles
 from ludora.envs.shell.templates.all import TEMPLATES
 from ludora.errors import InputError
 from ludora.evals.evaluate import deals
@@ -52,6 +52,8 @@ def test_canonical(text: str, canonical: str) -> None:
         ("shell(template=chmod)", "there is no template 'chmod'"),
         ("shell(skill=chmodd)", "there is no skill 'chmodd'"),
         ("shell(index=x)", "index=x is no number"),
+        ("shell(index=²)", "index=² is no number"),
+        (f"shell(index={'9' * 19})", "is no number"),
         ("shell(template=touch-two)", "no task has all of these options"),  # held out: never for training
         ("shell(skill=vi, level=2)", "no task has all of these options"),
         ("shell(path=nowhere.json)", "there is no file nowhere.json"),
@@ -113,6 +115,12 @@ def test_entries_of_a_file(path: Path) -> None:
     assert train | eval_ == everything and not train & eval_ and 4 <= len(eval_) <= 12
     assert drawn(", index=17") == {"17"}
     assert drawn(", skill=vi") == {str(n) for n in range(0, 40, 2)}
+
+
+def test_keys_of_a_file_that_begin_with_zeros(tmp_path: Path) -> None:
+    (tmp_path / "e.json").write_text(json.dumps({key: raw(0) for key in ("007", "7", "00")}))
+    every = singles(task_spec(f'shell(path="{tmp_path / "e.json"}")'))
+    assert [entry_of(Task(task_spec(str(spec)))).key for spec in every] == ["007", "7", "00"]
 
 
 def test_an_evaluation_takes_every_entry_of_a_file_equally_often(path: Path) -> None:

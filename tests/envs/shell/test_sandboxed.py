@@ -12,6 +12,7 @@ from tests.envs.shell.test_entries import raw, write
 from ludora.cli.main import run
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.check import check_env
+from ludora.envs.sandbox.build import facts
 from ludora.envs.shell.env import ShellEnv, Verdict
 from ludora.envs.shell.options import Options, instance
 from ludora.envs.shell.templates.all import TEMPLATES
@@ -92,6 +93,7 @@ def test_verify_says_what_is_wrong_with_a_file(tmp_path: Path, capsys: pytest.Ca
         "reference_correct": 2,
         "untouched_correct": 1,
     }
+    assert found["backend"] == "namespaces" and found["root"] == "host" and len(found["digest"]) == 64
     assert {u["entry"]: u["why"] for u in found["unsound"]} == {
         "bad": "the solution ended with status 3 (oh no), the check ended with status 1",
         "idle": "the check succeeds on the untouched machine",
@@ -109,5 +111,7 @@ def test_data_and_evaluation_as_commands(tmp_path: Path, capsys: pytest.CaptureF
     )
     assert json.loads(capsys.readouterr().out)["conversations"] == 3 == len(out.read_text().splitlines())
     assert run(["evaluate", "reference", "shell(split=eval, level=1)", "--games", "2", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    told = json.loads(capsys.readouterr().out)
+    assert told["setting"] == facts() and told["setting"]["root"] == "host"
+    (row,) = told["rows"]
     assert row["wins"] == 2 and {group["kind"] for group in row["by_group"]} >= {"skill", "level", "status"}

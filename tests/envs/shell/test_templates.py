@@ -35,6 +35,14 @@ def test_values_for_evaluation_are_never_met_in_training() -> None:
         assert len(set(train)) == len(train) and len(set(eval_)) == len(eval_) and len(eval_) >= 3
 
 
+def test_no_trained_template_spells_a_value_for_evaluation() -> None:
+    kept = "|".join(re.escape(value) for _, eval_ in POOLS.values() for value in eval_)
+    spelled = re.compile(rf"(?<![\w/.])(?:{kept})(?![\w.])")
+    for t in TEMPLATES.values():
+        for text in () if t.held_out else (*t.asks, t.setup, t.check, t.solution):
+            assert not spelled.search(HOLE.sub(" ", text)), t.name
+
+
 @each
 def test_every_hole_has_a_pool_and_every_value_its_side(template: Template) -> None:
     asked = " ".join(template.asks)

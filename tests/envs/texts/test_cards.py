@@ -204,13 +204,14 @@ def euchre_referee(played: Played, lone: bool, stick: bool) -> float:
             assert set(seen.legal) == {"Alone", "Partner"}
             defenders = [s for s in asked[:4] if (s - declarer) % 2] if lone else []
             assert seen.seat == ([declarer, *defenders])[len(alone)]
+            assert lone_of(told) == ({declarer: "declarer"} if alone.get(declarer) else {})
             alone[seen.seat] = seen.move == "Alone"
             if alone[seen.seat]:
                 out.add((seen.seat + 2) % 4)
         else:
             hands.setdefault(seen.seat, hand)
             assert hand == hands[seen.seat] and tricks_of(told) == [t for t in tricks if t]
-            assert ("The declarer plays alone." in told) == alone[declarer]
+            assert lone_of(told) == {s: "declarer" if s == declarer else "defender" for s in alone if alone[s]}
             size = 4 - len(out)
             if not tricks or len(tricks[-1]) == size:
                 before = euchre_winner(tricks[-1], trump) if tricks else next(s for s in asked if s not in out)
@@ -233,6 +234,11 @@ def euchre_referee(played: Played, lone: bool, stick: bool) -> float:
     expected = [score if seat % 2 == declarer % 2 else -score for seat in range(4)]
     assert len(tricks) == 5 and list(played.returns) == expected
     return float(expected[0])
+
+
+def lone_of(told: str) -> dict[int, str]:
+    """Who plays alone, by seat."""
+    return {SEATS.index(who): side for who, side in re.findall(r"(\w+), (?:the|a) (\w+), plays alone\.", told)}
 
 
 def euchre_winner(trick: list[tuple[int, str]], trump: str) -> int:

@@ -20,7 +20,7 @@ import resource
 import select
 import time
 
-from ludora.envs.sandbox.layers import checked, lay_out, libc, trusted_view
+from ludora.envs.sandbox.layers import PRIVATE_FOLDER, TRUSTED_PATH, checked, lay_out, libc, trusted_view
 
 IN, OUT = 0, 1
 CHUNK = 65_536
@@ -29,13 +29,15 @@ LONG = 100_000  # bytes of script that one argument of a command line is given
 SCRIPT = 9  # the descriptor by which a longer script, or C source, is read
 DRAINED = 64  # pipes of background jobs that are emptied; the oldest is closed for one more
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-TRUSTED_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 ENVIRONMENT = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "TERM": "dumb", "LANG": "C.UTF-8"}
+# Of a trusted run: Python loads nothing from the home or the current folder, and nobody swaps a temporary file.
+TRUSTED = {"PATH": TRUSTED_PATH, "TMPDIR": PRIVATE_FOLDER, "PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
+COMPILE = f"-o ${{TMPDIR:-/tmp}}/a.out /proc/self/fd/{SCRIPT} && exec ${{TMPDIR:-/tmp}}/a.out"
 COMMANDS = {
     "bash": ("bash", "-c"),
     "python": ("python3", "-c"),
-    "c": ("bash", "-c", f"gcc -x c -o /tmp/a.out /dev/fd/{SCRIPT} && exec /tmp/a.out"),
-    "cpp": ("bash", "-c", f"g++ -x c++ -o /tmp/a.out /dev/fd/{SCRIPT} && exec /tmp/a.out"),
+    "c": ("bash", "-c", f"gcc -x c {COMPILE}"),
+    "cpp": ("bash", "-c", f"g++ -x c++ {COMPILE}"),
 }
 SET_DUMPABLE, CAPABILITY_BOUND_DROP, NO_NEW_PRIVILEGES, SECCOMP, AMBIENT = 4, 24, 38, 22, 47
 # Capabilities of what runs here, those of a container without devices and raw sockets: CHOWN DAC_OVERRIDE FOWNER FSETID
@@ -46,6 +48,9 @@ KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 MARK = 35
 SIGKILL, EVERYBODY = 9, -1
 IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ
+
+
+Filters = tuple[bytes, bytes]  # of system calls: for a command, and for a trusted run
 
 
 class Ended(Exception):
@@ -68,7 +73,7 @@ class Request:
         self.language, self.seconds, self.trusted, self.size = language, float(seconds), trusted == "1", int(size)
         self.script = b""
 
-    def become(self, rlimits: dict[str, int], program: bytes) -> None:
+    def become(self, rlimits: dict[str, int], filters: Filters) -> None:
         """In a forked process: give up what a command shall not have, and become it. Does not return."""
         os.setsid()
         if self.trusted:
@@ -81,11 +86,11 @@ class Request:
             libc.signal(number, ctypes.c_void_p(0))
         for kind, value in rlimits.items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (value, value))
-        give_up(program, (*KEPT, MARK) if self.trusted else KEPT)
-        path = TRUSTED_PATH if self.trusted else PATH
-        for folder in path.split(":"):
+        give_up(filters[self.trusted], (*KEPT, MARK) if self.trusted else KEPT)
+        environment = {**ENVIRONMENT, **(TRUSTED if self.trusted else {"PATH": PATH})}
+        for folder in environment["PATH"].split(":"):
             try:
-                os.execve(f"{folder}/{name}", [name, *arguments], {**ENVIRONMENT, "PATH": path})
+                os.execve(f"{folder}/{name}", [name, *arguments], environment)
             except OSError:
                 continue
         os.write(2, f"{name}: command not found\n".encode())
@@ -93,10 +98,11 @@ class Request:
 
     def _words(self) -> list[str]:
         """The command line; closes all descriptors but the first three, and that of a script too long for one."""
-        words = [*COMMANDS[self.language]]
-        if len(words) == 2 and len(self.script) <= LONG:
+        name, *options = COMMANDS[self.language]
+        isolated = ["-I"] if self.trusted and self.language == "python" else []
+        if len(options) == 1 and len(self.script) <= LONG:
             os.closerange(3, 4096)
-            return [*words, os.fsdecode(self.script)]
+            return [name, *isolated, *options, os.fsdecode(self.script)]
         held = os.memfd_create("script", 0)
         left = self.script
         while left:
@@ -104,7 +110,7 @@ class Request:
         os.dup2(held, SCRIPT)
         os.closerange(3, SCRIPT)
         os.closerange(SCRIPT + 1, 4096)
-        return words if len(words) > 2 else [words[0], f"/dev/fd/{SCRIPT}"]
+        return [name, *options] if len(options) > 1 else [name, *isolated, f"/proc/self/fd/{SCRIPT}"]
 
 
 def give_up(program: bytes, kept: tuple[int, ...]) -> None:
@@ -153,13 +159,22 @@ class Machine:
         for descriptor, event in found:
             if descriptor == IN and event & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
                 raise Ended
-            if descriptor in self.drained and not os.read(descriptor, CHUNK):
-                self.drained.remove(descriptor)
-                os.close(descriptor)
+            if descriptor in self.drained:
+                self.empty(descriptor)
         if alive and time.monotonic() - self.looked > TICK * 0.8:
             self.watch_memory()
         self.reap()
         return {descriptor for descriptor, _ in found}
+
+    def empty(self, drained: int) -> None:
+        """Read from a pipe of a background job, which may have been emptied by another before us."""
+        try:
+            over = not os.read(drained, CHUNK)
+        except BlockingIOError:
+            return
+        if over:
+            self.drained.remove(drained)
+            os.close(drained)
 
     def reap(self) -> bool:
         """Take note of all that ended; whether anything is left."""
@@ -266,13 +281,13 @@ def kill_command(pid: int) -> None:
 # ---- serving -------------------------------------------------------------------------------------------------------
 
 
-def run(request: Request, machine: Machine, output_bytes: int, rlimits: dict[str, int], program: bytes) -> None:
+def run(request: Request, machine: Machine, output_bytes: int, rlimits: dict[str, int], filters: Filters) -> None:
     """Run one command to its end or its time's, and answer."""
     machine.ended.clear()
     began, kills = time.monotonic(), machine.killed_for_memory
     reader, writer = os.pipe()
     output = Output(reader, output_bytes)
-    pid = start(request, writer, rlimits, program)
+    pid = start(request, writer, rlimits, filters)
     os.close(writer)
     exits = os.pidfd_open(pid) if pid else reader
     timed_out = False
@@ -296,7 +311,7 @@ def run(request: Request, machine: Machine, output_bytes: int, rlimits: dict[str
     answer(" ".join(map(str, facts)), bytes(output.kept))
 
 
-def start(request: Request, writer: int, rlimits: dict[str, int], program: bytes) -> int:
+def start(request: Request, writer: int, rlimits: dict[str, int], filters: Filters) -> int:
     """Fork the command, whose output goes to `writer`. 0 when there are too many processes."""
     try:
         pid = os.fork()
@@ -309,7 +324,7 @@ def start(request: Request, writer: int, rlimits: dict[str, int], program: bytes
         nothing = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((nothing, 0), (writer, 1), (writer, 2)):
             os.dup2(source, target)
-        request.become(rlimits, program)
+        request.become(rlimits, filters)
     except BaseException as error:  # boundary: a forked process must end here
         os.write(2, f"sandbox: {error}\n".encode())
     os._exit(126)
@@ -336,7 +351,7 @@ def answer(line: str, data: bytes = b"") -> None:
         left = left[os.write(OUT, left) :]
 
 
-def main(limits: dict[str, int], rlimits: dict[str, int], binds: tuple[str, ...], program: bytes) -> None:
+def main(limits: dict[str, int], rlimits: dict[str, int], binds: tuple[str, ...], filters: Filters) -> None:
     """Serve until the other side is gone. Its text ends with a call of this."""
     checked(prctl(SET_DUMPABLE, 0), "dumpable")
     os.setgroups([])
@@ -349,6 +364,6 @@ def main(limits: dict[str, int], rlimits: dict[str, int], binds: tuple[str, ...]
     answer("ready")
     try:
         while True:
-            run(receive(machine), machine, limits["output_bytes"], rlimits, program)
+            run(receive(machine), machine, limits["output_bytes"], rlimits, filters)
     except (Ended, BrokenPipeError):
         return

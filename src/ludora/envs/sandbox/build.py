@@ -28,16 +28,32 @@ def open_sandbox(
         InputError: there is no such backend, root file system or image here; the hint says what to do.
         EnvBroken: it did not start.
     """
-    if backend == "namespaces":
-        try:
-            return namespaces.start(root or find_root(), limits)
-        except EnvBroken:
-            refuse()
-            raise
+    _check(backend, image)
+    if backend != "namespaces":
+        return containers.start(backend, image, limits)
+    try:
+        return namespaces.start(root or find_root(), limits)
+    except EnvBroken:
+        refuse()
+        raise
+
+
+def facts(backend: str = "namespaces", image: str = "") -> dict[str, str]:
+    """What results are got with, without opening a sandbox: `backend`, `root` and the root's `digest`.
+
+    Raises:
+        InputError: there is no such backend, root file system or image here.
+    """
+    _check(backend, image)
+    return namespaces.facts(find_root()) if backend == "namespaces" else containers.facts(backend, image)
+
+
+def _check(backend: str, image: str) -> None:
     if backend not in BACKENDS:
         raise InputError(f"there is no sandbox backend {backend!r}", nearest(backend, BACKENDS))
-    if not image:
+    if image and backend == "namespaces":
+        raise InputError(f"an image ({image}) is for docker or podman", "backend=docker or backend=podman")
+    if not image and backend != "namespaces":
         raise InputError(
             f"{backend} needs an image", "image=debian:stable-slim with python3 in it, or the benchmark's own"
         )
-    return containers.start(backend, image, limits)

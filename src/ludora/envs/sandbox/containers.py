@@ -35,12 +35,17 @@ def start(engine: str, image: str, limits: Limits) -> Running:
         InputError: there is no such engine, or no such image.
         EnvBroken: it did not start.
     """
-    facts = {"backend": f"{engine} {version(engine)}", "root": image, "digest": image_id(engine, image)}
+    told = facts(engine, image)
     agent = agent_text(limits, ())
     child = Child(command(engine, image, limits, len(agent)), os.environ)
-    sandbox = Running(child, limits, facts)
+    sandbox = Running(child, limits, told)
     sandbox.start(agent)
     return sandbox
+
+
+def facts(engine: str, image: str) -> dict[str, str]:
+    """What results are got with. Raises InputError when there is no such engine or image."""
+    return {"backend": f"{engine} {version(engine)}", "root": image, "digest": image_id(engine, image)}
 
 
 def version(engine: str) -> str:

@@ -10,10 +10,22 @@ import os
 
 # At the top, into /usr; on older systems folders of their own.
 LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-CODE = ("lib", "lib32", "lib64", "libexec", "libx32", "local/lib")  # of /usr: what programs load code from
+TRUSTED_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+# Of /usr: what programs load code from, and compilers their text.
+CODE = (
+    *("lib", "lib32", "lib64", "libexec", "libx32", "share/perl", "share/perl5", "include"),
+    *("x86_64-linux-gnu", "aarch64-linux-gnu"),
+)
+PYTHON_LOOKS_FOR = ("pyvenv.cfg", "pybuilddir.txt")  # beside itself and above, to learn where its modules are
+LOCAL_CODE = ("lib", "share/perl", "include")  # of /usr/local
 # Of /etc: what decides which code a program loads, or whom it asks. The rest of /etc is state: what verdicts are about.
 PINNED = ("ld.so.cache", "ld.so.conf", "ld.so.preload", "ld.so.conf.d", "nsswitch.conf", "alternatives")
+PINNED_CODE = ("perl", "python3")  # how folders of /etc begin that languages load code from: nothing is added to them
+DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+DEVICE_LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}  # of /proc/self/fd
 HIDDEN = "/proc/tty"  # a folder that every /proc has and nobody needs: the pristine root is mounted there, and covered
+CLEAN, BASE = HIDDEN, f"{HIDDEN}/tmp/base"  # what a sandbox started from, with what is mounted in it and without
+PRIVATE_FOLDER = HIDDEN  # of a trusted run, in its own view: nobody else can look in
 
 READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, MOVE = 1, 2, 4, 8, 32, 4096, 8192
 RECURSIVE, PRIVATE, NEW_MOUNTS = 16384, 1 << 18, 0x20000
@@ -41,8 +53,9 @@ def lay_out(disk_mb: int, inodes: int, binds: tuple[str, ...]) -> None:
     """
     mount("none", "/", flags=RECURSIVE | PRIVATE)
     mount("tmpfs", "/tmp", "tmpfs", NO_DEVICES, f"size={disk_mb}m,nr_inodes={inodes},mode=755")
-    for name in ("upper", "work", "root"):
+    for name in ("upper", "work", "root", "base"):
         os.mkdir(f"/tmp/{name}", 0o755)
+    mount("/", "/tmp/base", flags=BIND)
     mount("overlay", "/tmp/root", "overlay", NO_DEVICES, "lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work,userxattr")
     for folder in binds:
         show(folder)
@@ -69,41 +82,105 @@ def trusted_view() -> None:
     """Change this process's root to one with the system programs as they were, and everything else as it is now.
 
     A tree of our own, read-only: nobody can swap the names at its top. /usr is the pristine one, with what was added
-    to it beside; what programs load code from is the pristine one alone.
+    to it beside, unless that would be found before a pristine program; what programs load code from is the pristine
+    one alone. /dev is a new one, and there is a folder for temporary files that nobody else sees.
     """
-    clean, place = HIDDEN, f"{HIDDEN}/mnt"
-    top, pins = f"{place}/top", f"{place}/pins"
+    place = f"{CLEAN}/mnt"
+    top, pins, covers, local, nothing = (f"{place}/{name}" for name in ("top", "pins", "covers", "local", "nothing"))
     checked(libc.unshare(NEW_MOUNTS), "unshare")
     mount("none", "/", flags=RECURSIVE | PRIVATE)
     checked(libc.umount2(HIDDEN.encode(), 0), "uncover the pristine root")
-    mount("tmpfs", place, "tmpfs", NO_DEVICES, "size=2m,nr_inodes=4000,mode=755")
-    for folder in (top, pins, f"{place}/nothing"):
+    mount("tmpfs", place, "tmpfs", NO_DEVICES, "size=2m,nr_inodes=40000,mode=755")
+    for folder in (top, pins, covers, local, nothing):
         os.mkdir(folder)
-    for name in sorted({*os.listdir("/"), "etc", "usr"} - set(LINKS)):
+    for name in sorted({*os.listdir("/"), "dev", "etc", "usr"} - {*LINKS, *PYTHON_LOOKS_FOR}):
         show_as_it_is(name, top)
     for name in LINKS:
-        if os.path.islink(f"{clean}/{name}"):
-            os.symlink(os.readlink(f"{clean}/{name}"), f"{top}/{name}")
-        elif os.path.isdir(f"{clean}/{name}"):
+        if os.path.islink(f"{CLEAN}/{name}"):
+            os.symlink(os.readlink(f"{CLEAN}/{name}"), f"{top}/{name}")
+        elif os.path.isdir(f"{CLEAN}/{name}"):
             os.mkdir(f"{top}/{name}")
-            mount(f"{clean}/{name}", f"{top}/{name}", flags=BIND)
-    merge(f"{clean}/usr", "/usr", f"{top}/usr", f"{place}/nothing")
-    if os.path.isdir("/usr/local") and not os.path.islink("/usr/local"):
-        mount("/usr/local", f"{top}/usr/local", flags=BIND)
+            mount(f"{CLEAN}/{name}", f"{top}/{name}", flags=BIND)
+    cover(covers, f"{place}/cover")
+    merge((f"{CLEAN}/usr", f"{covers}/usr"), "/usr", f"{top}/usr", nothing)
     for name in CODE:
-        if os.path.isdir(f"{clean}/usr/{name}") and not os.path.islink(f"{clean}/usr/{name}"):
-            os.makedirs(f"{top}/usr/{name}", exist_ok=True)
-            mount(f"{clean}/usr/{name}", f"{top}/usr/{name}", flags=BIND | RECURSIVE)
-    pin(f"{clean}/etc", pins)
-    merge(pins, "/etc", f"{top}/etc", f"{place}/nothing")
+        if os.path.isdir(f"{CLEAN}/usr/{name}") and not os.path.islink(f"{CLEAN}/usr/{name}"):
+            mount(f"{CLEAN}/usr/{name}", f"{top}/usr/{name}", flags=BIND | RECURSIVE)
+    if os.path.isdir(f"{top}/usr/local"):
+        merge_local(local, f"{covers}/usr/local", f"{top}/usr/local", nothing)
+    pin(f"{CLEAN}/etc", pins)
+    merge((pins,), "/etc", f"{top}/etc", nothing)
+    for name in os.listdir(pins):
+        if name.startswith(PINNED_CODE):
+            mount(
+                f"{CLEAN}/etc/{name}" if os.path.isdir(f"{CLEAN}/etc/{name}") else nothing,
+                f"{top}/etc/{name}",
+                flags=BIND,
+            )
+    make_devices(f"{top}/dev")
+    mount("tmpfs", top + PRIVATE_FOLDER, "tmpfs", NO_SUID | NO_DEVICES, "size=32m,nr_inodes=2000,mode=1777")
     mount("none", place, "", REMOUNT | BIND | READ_ONLY | NO_DEVICES)
     os.chroot(top)
 
 
+def cover(covers: str, none: str) -> None:
+    """Fill a layer that hides what, added to a folder of programs, would be found before a pristine one of its name.
+
+    Such a file is hidden by a device 0/0, which overlay file systems know. So is code where there was none.
+    """
+    os.mknod(none, 0o20000)
+    for name in CODE:
+        if not os.path.lexists(f"{CLEAN}/usr/{name}"):
+            os.makedirs(os.path.dirname(f"{covers}/usr/{name}"), exist_ok=True)
+            os.link(none, f"{covers}/usr/{name}")
+    os.makedirs(f"{covers}/usr/local", exist_ok=True)
+    for name in PYTHON_LOOKS_FOR:
+        os.link(none, f"{covers}/usr/{name}")
+        os.link(none, f"{covers}/usr/local/{name}")
+    later = set(PYTHON_LOOKS_FOR)
+    for folder in reversed(TRUSTED_PATH.split(":")):
+        pristine = f"{BASE if folder.startswith('/usr/local') else CLEAN}{folder}"
+        names = set(os.listdir(pristine)) if os.path.isdir(pristine) and not os.path.islink(pristine) else set()
+        os.makedirs(covers + folder, exist_ok=True)
+        for name in later - names:
+            os.link(none, f"{covers}{folder}/{name}")
+        later |= names
+
+
+def merge_local(local: str, covers: str, place: str, nothing: str) -> None:
+    """Mount /usr/local as it is now, but for pristine code, and programs of their names."""
+    programs = [name for name in ("sbin", "bin") if os.path.isdir(f"{BASE}/usr/local/{name}")]
+    programs = [name for name in programs if os.listdir(f"{BASE}/usr/local/{name}")]
+    for name in (*LOCAL_CODE, *programs):
+        os.makedirs(f"{local}/{name}")
+    merge((local, covers), "/usr/local", place, nothing)
+    for name in LOCAL_CODE:
+        clean = f"{BASE}/usr/local/{name}"
+        mount(clean if os.path.isdir(clean) else nothing, f"{place}/{name}", flags=BIND)
+    for name in programs:
+        merge((f"{BASE}/usr/local/{name}", f"{covers}/{name}"), f"/usr/local/{name}", f"{place}/{name}", nothing)
+
+
+def make_devices(place: str) -> None:
+    """A fresh /dev: the devices, the links that go with them, and the memory that is shared."""
+    mount("tmpfs", place, "tmpfs", NO_SUID, "size=64k,nr_inodes=64,mode=755")
+    for name in DEVICES:
+        if os.path.exists(f"/dev/{name}") and os.stat(f"/dev/{name}").st_rdev:
+            os.close(os.open(f"{place}/{name}", os.O_CREAT))
+            mount(f"/dev/{name}", f"{place}/{name}", flags=BIND)
+    for name in ("pts", "shm"):
+        os.mkdir(f"{place}/{name}")
+        if os.path.isdir(f"/dev/{name}"):
+            mount(f"/dev/{name}", f"{place}/{name}", flags=BIND)
+    os.symlink("pts/ptmx", f"{place}/ptmx")
+    for name, number in DEVICE_LINKS.items():
+        os.symlink(f"/proc/self/fd{number}", f"{place}/{name}")
+
+
 def show_as_it_is(name: str, top: str) -> None:
-    """Let something at the top of the file system be seen in another tree; of /etc and /usr only the place is made."""
+    """Let something at the top of the file system be seen in another tree; of some only the place is made."""
     place = f"{top}/{name}"
-    if name in ("etc", "usr"):
+    if name in ("dev", "etc", "usr"):
         os.mkdir(place)
     elif os.path.islink(f"/{name}"):
         os.symlink(os.readlink(f"/{name}"), place)
@@ -115,24 +192,28 @@ def show_as_it_is(name: str, top: str) -> None:
         mount(f"/{name}", place, flags=BIND)
 
 
-def merge(first: str, second: str, place: str, nothing: str) -> None:
-    """Mount at `place` what is in either folder, read-only; what is in both is the first's."""
-    if os.path.isdir(second) and os.path.samefile(first, second):
-        mount(first, place, flags=BIND | RECURSIVE)  # a folder of the host, which nobody here can write to
+def merge(layers: tuple[str, ...], last: str, place: str, nothing: str) -> None:
+    """Mount at `place` what is in any of these folders, read-only; of what is in several, the first's."""
+    if os.path.isdir(last) and os.path.samefile(layers[0], last):
+        mount(last, place, flags=BIND | RECURSIVE)  # a folder of the host, which nobody here can write to
         return
-    if os.path.islink(second) or not os.path.isdir(second):
-        second = nothing
+    if os.path.islink(last) or not os.path.isdir(last):
+        last = nothing
     try:
-        mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={first}:{second},userxattr")
+        mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={':'.join((*layers, last))},userxattr")
     except OSError:  # three layers on one another are one too many: take our own and the root beneath it
-        wanted = (first, f"{HIDDEN}/tmp/upper{second}", f"{HIDDEN}{second}", nothing)
-        layers = [path for path in dict.fromkeys(wanted) if os.path.isdir(path)]
-        mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={':'.join(layers)},userxattr")
+        found: list[str] = []
+        for path in (*layers, f"{CLEAN}/tmp/upper{last}", f"{BASE}{last}", nothing):
+            if os.path.isdir(path) and not any(os.path.samefile(path, before) for before in found):
+                found.append(path)
+        mount("overlay", place, "overlay", READ_ONLY, f"lowerdir={':'.join(found)},userxattr")
 
 
 def pin(etc: str, pins: str) -> None:
     """Copy the pinned part of a pristine /etc; a file that is not there is pinned as an empty one."""
-    for name in [*PINNED, *(name for name in os.listdir(etc) if name.startswith("python3"))]:
+    for name in ["perl", *(name for name in os.listdir(etc) if name.startswith(PINNED_CODE))]:
+        os.makedirs(f"{pins}/{name}", exist_ok=True)  # the place of a mount
+    for name in PINNED:
         source, target = f"{etc}/{name}", f"{pins}/{name}"
         if os.path.isdir(source):
             os.mkdir(target)
@@ -143,6 +224,11 @@ def pin(etc: str, pins: str) -> None:
                     copy(f"{source}/{link}", f"{target}/{link}")
         else:
             copy(source, target)
+    with open(f"{pins}/nsswitch.conf", "r+b") as stream:  # systemd's module takes users from files of its own, too
+        kept = stream.read().replace(b" systemd", b"")
+        stream.seek(0)
+        stream.truncate()
+        stream.write(kept)
 
 
 def copy(source: str, target: str) -> None:

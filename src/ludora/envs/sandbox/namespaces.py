@@ -67,9 +67,14 @@ def start(root: Root, limits: Limits) -> Running:
         for descriptor in (told, tell, held, release):
             if descriptor >= 0:
                 os.close(descriptor)
-    sandbox = Running(child, limits, {"backend": "namespaces", "root": root.source, "digest": root.digest})
+    sandbox = Running(child, limits, facts(root))
     sandbox.start(agent)
     return sandbox
+
+
+def facts(root: Root) -> dict[str, str]:
+    """What results are got with."""
+    return {"backend": "namespaces", "root": root.source, "digest": root.digest}
 
 
 def _process_1(told: int) -> int:

@@ -140,6 +140,15 @@ _CAPABILITIES = python(
 if int(status['CapBnd'], 16) & ~0xa00405fb or int(status['CapEff'], 16) & ~0xa00405fb: print('ESCAPED', status['CapBnd'])
 if status['Seccomp'].strip() != '2' or status['NoNewPrivs'].strip() != '1': print('ESCAPED')"""
 )
+_DRAIN = """python3 - <<'END' &
+import os
+own = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)
+while True:
+    os.write(1, b'x')
+    try: os.read(own, 10)
+    except OSError: pass
+END
+sleep 0.1; echo started"""
 _DEVICES = "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero console"
 
 # fmt: off
@@ -179,6 +188,7 @@ PROBES = (
     Probe("output", "endless lines", "yes", lambda done: killed(done) and done.truncated and len(done.output) <= 4096, seconds=0.5),
     Probe("output", "endless bytes", "cat /dev/zero", lambda done: killed(done) and done.truncated and len(done.output) <= 4096, seconds=0.5),
     Probe("output", "endless output in the background", "yes & echo done; disown", lambda done: done.code == 0 and len(done.output) <= 4096),
+    Probe("output", "emptying a pipe before process 1 does", _DRAIN, lambda done: done.code == 0 and "started" in done.output, then="sleep 0.5; echo alive"),
     Probe("output", "bytes that are no text", "printf 'a\\377\\376\\0b'", prints("a\ufffd\ufffd\ufffdb")),
     Probe("output", "what a terminal obeys", "printf '\\033[2J\\033]0;x\\007\\rok\\n'", prints("\ufffd[2J\ufffd]0;x\ufffd\ufffdok\n")),
     Probe("output", "closed output", "exec >&- 2>&-; sleep 0.1; exit 3", prints("", 3)),
@@ -270,6 +280,39 @@ _FAKE = "printf '#!/bin/sh\\necho team\\n' > /tmp/fake; chmod +x /tmp/fake"
 _LIBRARIES = "folder = next(os.path.dirname(word) for word in open('/proc/self/maps').read().split() if '/libc.so.6' in word)\n"
 _SITE = "import os, sys\nfor folder in sys.path + ['/etc/python3.%d' % sys.version_info[1]]:\n    if os.path.isdir(folder): open(folder + '/sitecustomize.py', 'w').write('import os; os._exit(0)')"
 
+# What glibc and systemd's module ask about users before they read a file.
+_NSCD = """import os, socket, struct
+for folder in ('/var/run/nscd', '/run/systemd/userdb'): os.makedirs(folder, exist_ok=True)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind('/var/run/nscd/socket')
+os.chmod('/var/run/nscd/socket', 0o666)
+listener.listen(50)
+if os.fork(): os._exit(0)
+os.setsid()
+while True:
+    asking = listener.accept()[0]
+    _, kind, size = struct.unpack('iii', asking.recv(12, socket.MSG_WAITALL))
+    asking.recv(size, socket.MSG_WAITALL)
+    if kind in (2, 3): asking.sendall(struct.pack('iiiiii', 2, 1, 5, 2, 0, 0) + b'team\\0x\\0')
+    if kind == 15: asking.sendall(struct.pack('iiii', 2, 1, 1, 0))
+    asking.close()
+"""
+_USERDB = """for folder in /etc/userdb /run/userdb; do
+    mkdir -p $folder; echo '{"groupName": "team", "gid": 5005}' > $folder/team.group; ln -s team.group $folder/5005.group
+done"""
+_USER_SITE = """import os, site
+os.makedirs(site.getusersitepackages())
+open(site.getusersitepackages() + '/x.pth', 'w').write('import os; os._exit(0)')"""
+_VENV = """import os
+own, other = os.path.dirname(os.__file__), '/evil' + os.path.dirname(os.__file__).removeprefix('/usr')
+os.makedirs(other)
+for name in os.listdir(own): name == 'sitecustomize.py' or os.symlink(f'{own}/{name}', f'{other}/{name}')
+open(f'{other}/sitecustomize.py', 'w').write('import os; os._exit(0)')
+open('/usr/pyvenv.cfg', 'w').write('home = /evil/bin')"""
+_FAKE_DEV = "rm /dev/{0}; mkdir /dev/{0}; for i in 9 {{60..63}}; do echo '{1}' > /dev/{0}/$i; done"
+_EARLIER = "for c in getent stat id grep bash; do cp /bin/true /usr/sbin/$c; done"
+_HEADER = "mkdir -p /usr/local/include; echo 'static void __attribute__((constructor)) f(void) { _Exit(0); } void _Exit(int);' > /usr/local/include/stdio.h"
+
 
 @dataclass(frozen=True)
 class Forgery:
@@ -278,7 +321,8 @@ class Forgery:
     Attributes:
         works: against a verdict that is run like any other command: `always`; where /usr can be written to, which of a
             host's cannot; or `never`, which a fool may try all the same.
-        verdict: what judges.
+        verdict: what judges, in the language `judged_in`.
+        needs: a program without which there is nothing to forge.
     """
 
     name: str
@@ -286,6 +330,8 @@ class Forgery:
     works: str
     language: str = "bash"
     verdict: str = VERDICT
+    judged_in: str = "bash"
+    needs: str = "bash"
 
 
 FORGERIES = (
@@ -304,4 +350,20 @@ FORGERIES = (
     Forgery("a module that Python loads", _SITE, "/usr", "python", "sleep 0.1; python3 -c 'import sys; sys.exit(1)'"),
     Forgery("a daemon that replaces programs", f"{_SWAP}os.system({_FAKE!r})\n{_DAEMON}".replace("import shutil", "import os, shutil"), "/usr", "python"),
     Forgery("a daemon that writes into the verdict's memory", _POKE + _DAEMON, "always", "python"),
+    Forgery("programs of the same name in /usr/sbin", _EARLIER, "/usr"),
+    Forgery("a script of that name in /usr/sbin", f"{_FAKE}; for c in getent stat id grep; do cp /tmp/fake /usr/sbin/$c; done", "/usr"),
+    Forgery("a daemon that knows users", _NSCD, "always", "python", "getent group team"),
+    Forgery("a group in a file of systemd's", _USERDB, "never", "bash", "getent group team"),
+    Forgery("what Python loads from the home", _USER_SITE, "always", "python", "python3 -c 'import sys; sys.exit(1)'"),
+    Forgery("what a verdict in Python loads from the home", _USER_SITE, "always", "python", "import sys; sys.exit(1)", "python"),
+    Forgery("a module in the folder that Python starts in", "echo 'import os; os._exit(0)' > /shlex.py", "always", "bash", "import shlex, sys; sys.exit(1)", "python"),
+    Forgery("a module in the folder of a Python within", "echo 'import os; os._exit(0)' > /shlex.py", "always", "bash", "python3 -c 'import shlex, sys; sys.exit(1)'"),
+    Forgery("other modules of Python's own", _VENV, "/usr", "python", "python3 -c 'import sys; sys.exit(1)'"),
+    Forgery("a module in Perl's folder", "mkdir -p /etc/perl; echo 'exit 0;' > /etc/perl/strict.pm", "always", "bash", "perl -e 'use strict; exit 1'", needs="perl"),
+    Forgery("a module beside Perl's own", "echo 'exit 0;' > /usr/share/perl5/strict.pm", "/usr", "bash", "perl -e 'use strict; exit 1'", needs="perl"),
+    Forgery("other files behind descriptors", _FAKE_DEV.format("fd", "same"), "always", "bash", "cmp <(echo a) <(echo b)"),
+    Forgery("another standard input", "rm /dev/stdin; echo team > /dev/stdin", "always", "bash", "echo none | grep -q team /dev/stdin"),
+    Forgery("another text of a long verdict", _FAKE_DEV.format("fd", "exit 0"), "never", "bash", f"exit 1 #{'x' * 100_001}"),
+    Forgery("another text of a verdict in C", _FAKE_DEV.format("fd", "int main(void) { return 0; }"), "never", "bash", "int main(void) { return 1; }", "c"),
+    Forgery("another header for a verdict in C", _HEADER, "gcc", "bash", "#include <stdio.h>\nint main(void) { return 1; }", "c"),
 )

@@ -137,7 +137,7 @@ def forge(forgery: Forgery, opens: Opens, trusted: bool = True) -> Finding:
     try:
         sandbox.run(PREPARED)
         tried = sandbox.run(forgery.script, language=forgery.language)
-        verdict = sandbox.run(forgery.verdict, trusted=trusted)
+        verdict = sandbox.run(forgery.verdict, language=forgery.judged_in, trusted=trusted)
     finally:
         sandbox.close()
     right = verdict.code == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from ludora.envs.sandbox.agent import COMMANDS as LANGUAGES
 from ludora.envs.sandbox.base import Done, Limits
 from ludora.envs.sandbox.child import ENDS_WITHIN, Child
-from ludora.envs.sandbox.kernel import MACHINES, system_call_filter
+from ludora.envs.sandbox.kernel import FAMILIES, MACHINES, TRUSTED_FAMILIES, system_call_filter
 from ludora.errors import EnvBroken, InputError
 
 PATIENCE = 30.0  # seconds over a command's own within which an answer must come
@@ -50,7 +50,8 @@ def agent_text(limits: Limits, binds: tuple[str, ...]) -> bytes:
         "NPROC": limits.processes,
     }
     own = {name: getattr(limits, name) for name in ("disk_mb", "inodes", "memory_mb", "output_bytes")}
-    return f"{_agent()}\nmain({own}, {rlimits}, {binds}, {system_call_filter(machine)!r})\n".encode()
+    filters = tuple(system_call_filter(machine, families) for families in (FAMILIES, TRUSTED_FAMILIES))
+    return f"{_agent()}\nmain({own}, {rlimits}, {binds}, {filters!r})\n".encode()
 
 
 def bootstrap(size: int) -> str:

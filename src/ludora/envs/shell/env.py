@@ -6,8 +6,9 @@ the episode ended, the entry's check then decides, run against pristine system p
 `PATH` earns nothing. What an answer does to the machine can cost the episode, never the process that plays it.
 
 The reward is paid with the last answer: `correct`, `incorrect`, or `unknown` where no verdict could be reached. A check
-that runs out of time says incorrect; one that the sandbox stopped for memory says nothing. A sandbox that fails, or a
-set-up that does not end with status 0, is no failure of the agent: `EnvBroken`.
+that runs out of time says incorrect; one that the sandbox stopped for memory twice, the second time with nothing else
+running, says nothing. A sandbox that fails, or a set-up that does not end with status 0, is no failure of the agent:
+`EnvBroken`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ludora.envs.sandbox.base import Done, Limits, Sandbox
-from ludora.envs.sandbox.build import open_sandbox
+from ludora.envs.sandbox.build import facts, open_sandbox
 from ludora.envs.shell import actions, options
 from ludora.envs.shell.entries import Entry, Script
-from ludora.errors import EnvBroken
-from ludora.types import End, Message, Move, Outcome, Result, Spec, Task, Turn
+from ludora.errors import EnvBroken, InputError
+from ludora.types import End, Message, Move, Outcome, Result, Spec, Stop, Task, Turn
 
 
 class Status(StrEnum):
@@ -92,13 +93,25 @@ class Machine:
             last = done.output.strip().splitlines()[-1:] or ["no output"]
             raise EnvBroken(f"the set-up of entry {self.entry.key} {how}: {last[0][:200]}")
 
-    def verdict(self) -> Verdict:
+    def check(self) -> Done:
         """Run the check, against pristine system programs.
+
+        Once more where it was stopped for memory: everything in the sandbox was, so that it was as likely a job of the
+        agent's that held too much, and no such job is left.
 
         Raises:
             EnvBroken: the sandbox failed, or the entry's set-up did.
         """
-        return verdict(self.run(self.entry.check, trusted=True))
+        done = self.run(self.entry.check, trusted=True)
+        return self.run(self.entry.check, trusted=True) if done.out_of_memory else done
+
+    def verdict(self) -> Verdict:
+        """What the check says.
+
+        Raises:
+            EnvBroken: the sandbox failed, or the entry's set-up did.
+        """
+        return verdict(self.check())
 
     def close(self) -> None:
         if self._sandbox is not None:
@@ -126,6 +139,15 @@ def canonical(spec: Spec) -> Spec:
 def singles(spec: Spec) -> tuple[Spec, ...]:
     """A spec for each entry of a task file; see `options.singles`."""
     return options.singles(spec)
+
+
+def setting(spec: Spec) -> Mapping[str, str]:
+    """What the sandboxes of a task start from, for the record of a result; nothing where none can be had here."""
+    chosen = options.options_of(spec)
+    try:
+        return facts(chosen.backend, chosen.image)
+    except InputError:
+        return {}
 
 
 class ShellEnv:
@@ -162,7 +184,9 @@ class ShellEnv:
         action = actions.read(answer, self.options.act)
         self._number += 1
         try:
-            if action is None:
+            if moves[0].stop is Stop.CONTEXT:
+                self.status = Status.AGENT_CONTEXT_LIMIT
+            elif action is None:
                 self.status = Status.AGENT_VALIDATION_FAILED
             elif action.script is None:
                 self.status = Status.COMPLETED

@@ -117,12 +117,17 @@ def _check_source(options: Options) -> None:
             raise InputError("shell: a file has no held_out entries", "split is all, train or eval")
     elif options.split == ALL:
         raise InputError("shell: split=all is for files", f"split is one of {', '.join(SPLITS)}")
-    elif options.index and not options.index.isdigit():
+    elif options.index and not _is_number(options.index):
         raise InputError(f"shell: index={options.index} is no number of an instance", "index=0 is the first")
     _known(options.template, TEMPLATES, "template")
     _known(options.skill, () if options.path else SKILLS, "skill")
     if not (entries_of(options) if options.path else templates_of(options)):
         raise InputError("shell: no task has all of these options", "leave skill, level, template or split out")
+
+
+def _is_number(index: str) -> bool:
+    """Whether it is one that can be counted to."""
+    return index.isascii() and index.isdecimal() and len(index) <= 18
 
 
 def _known(words: str, known: Any, what: str) -> None:
@@ -207,6 +212,6 @@ def canonical(spec: Spec) -> Spec:
     if values["split"] == default:
         values["split"] = ""
     kept = {key: value for key, value in values.items() if value != _DEFAULTS[key]}
-    if options.index.isdigit():
-        kept["index"] = int(options.index)  # as it is read: a number
+    if _is_number(options.index) and (not options.path or str(int(options.index)) == options.index):
+        kept["index"] = int(options.index)  # as it is read: a number; the key 007 of a file is none
     return Spec("shell", params=tuple(sorted(kept.items())))

@@ -42,10 +42,10 @@ def _hex_state(text: str, seat: int, params: Params) -> str:
 
 
 def hex_board(params: Params) -> GameText | None:
-    """Without the swap rule, in the plain drawing."""
-    if params["swap"] or params["string_rep"] != "standard":
-        return None
+    """Without the swap rule, in the plain drawing, as wide as letters reach."""
     rows, columns = params["num_rows"], params["num_cols"]
+    if params["swap"] or params["string_rep"] != "standard" or columns > 26:
+        return None
     rules = (
         f"Hex on a board of {columns} columns (a-{square(0, columns - 1)[0]}) and {rows} rows (1-{rows} from the top). "
         "x moves first; in turn each player puts one stone on any empty cell, and stones never move. x wins with an "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ludora.envs.texts.base import GameText, Params, as_named, field
+from ludora.errors import InputError
 
 SEATS = ("North", "East", "South", "West")
 
@@ -93,14 +94,24 @@ _TRUMPS = {"0": "clubs", "1": "diamonds", "2": "hearts", "3": "spades"}
 
 
 def _euchre_reads(state: Any, seat: int) -> str:
-    """Bids from the history: the engine's own table calls some bids of the second round by the wrong name."""
+    """Bids from the history: the engine's own table calls some bids of the second round by the wrong name.
+
+    And who plays alone, of whom it names only the side.
+    """
     bids = [
         f"{SEATS[item.player]} {state.action_to_string(item.player, item.action).lower()}"
         for item in state.full_history()
         if item.player >= 0 and item.action in _BIDS
     ]
-    told = state.information_state_string(seat)
-    return f"{told}\nbids: {', '.join(bids)}\nphase: {state.current_phase().name}\ntrump: {state.trump_suit()}"
+    told = [state.information_state_string(seat), f"bids: {', '.join(bids)}"]
+    told += [f"phase: {state.current_phase().name}", f"trump: {state.trump_suit()}"]
+    for who, alone in (
+        ("declarer", state.declarer() if state.declarer_go_alone() else -1),
+        ("defender", state.lone_defender()),
+    ):
+        if alone >= 0:
+            told.append(f"lone {who}: {SEATS[alone]}")
+    return "\n".join(told)
 
 
 def _euchre_state(text: str, seat: int, params: Params) -> str:
@@ -116,9 +127,9 @@ def _euchre_state(text: str, seat: int, params: Params) -> str:
         parts.append("You took the upcard: choose a card to discard.")
     elif phase == "GO_ALONE":
         parts.append("Choose to play alone or with your partner.")
-    for who in ("Declarer", "Defender"):
-        if field(text, f"{who} go alone") == "true":
-            parts.append(f"The {who.lower()} plays alone.")
+    for who in ("declarer", "defender"):
+        if alone := field(text, f"lone {who}"):
+            parts.append(f"{alone}, {'the' if who == 'declarer' else 'a'} {who}, plays alone.")
     if phase == "PLAY":
         parts.append(f"\nTricks so far: {_tricks(text)}.")
     return " ".join(parts).replace(" \n", "\n")
@@ -181,7 +192,13 @@ def _bridge_names(text: str, actions: Sequence[int], names: Sequence[str]) -> tu
 
 
 def bridge(params: Params) -> GameText | None:
-    """The auction, where the play is not played but worked out."""
+    """The auction, where the play is not played but worked out.
+
+    Raises:
+        InputError: the dealer is none of the four; the engine would take any number.
+    """
+    if params["dealer"] >= len(SEATS):
+        raise InputError(f"bridge: dealer={params['dealer']} is no seat", "0 to 3: North, East, South, West")
     if not params["use_double_dummy_result"]:
         return None
     rules = (

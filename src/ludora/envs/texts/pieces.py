@@ -106,9 +106,9 @@ def _walls(params: Params) -> int:
 
 
 def quoridor(params: Params) -> GameText | None:
-    """For two."""
+    """For two, on boards that letters reach."""
     size = params["board_size"]
-    if params["players"] != 2 or params["ansi_color_output"]:
+    if params["players"] != 2 or params["ansi_color_output"] or size > 26:
         return None
     middle = square(0, size // 2)[0]
     rules = (

@@ -283,12 +283,12 @@ FILES = (
         (
             "Rotate the log /srv/@dir/@word.log: @word.log.1 becomes @word.log.2, @word.log becomes @word.log.1, and "
             "a new "
-            "empty @word.log has mode 640.",
+            "empty @word.log has mode 600.",
         ),
-        "cd /srv/@dir && mv @word.log.1 @word.log.2 && mv @word.log @word.log.1 && touch @word.log && chmod 640 "
+        "cd /srv/@dir && mv @word.log.1 @word.log.2 && mv @word.log @word.log.1 && touch @word.log && chmod 600 "
         "@word.log",
         'cd /srv/@dir && [ "$(cat @word.log.2)" = old ] && [ "$(cat @word.log.1)" = new ] && [ -f @word.log ] '
-        '&& [ ! -s @word.log ] && [ "$(stat -c %a @word.log)" = 640 ]',
+        '&& [ ! -s @word.log ] && [ "$(stat -c %a @word.log)" = 600 ]',
         setup="mkdir @dir; echo old > @dir/@word.log.1; echo new > @dir/@word.log",
     ),
     Template(

@@ -236,12 +236,12 @@ RIGHTS = (
         3,
         "addgroup chgrp chmod touch vi",
         (
-            "Create the group @group with addgroup, and a file /srv/@file of that group with mode 660, in which the "
+            "Create the group @group with addgroup, and a file /srv/@file of that group with mode 770, in which the "
             "word "
             "@word was written with vi in ex mode.",
         ),
         "addgroup @group && touch /srv/@file && vi -es -c 'normal i@word' -c wq /srv/@file && chgrp @group /srv/@file "
-        "&& chmod 660 /srv/@file",
-        '[ "$(stat -c %G:%a /srv/@file)" = @group:660 ] && grep -qx @word /srv/@file',
+        "&& chmod 770 /srv/@file",
+        '[ "$(stat -c %G:%a /srv/@file)" = @group:770 ] && grep -qx @word /srv/@file',
     ),
 )
