@@ -178,7 +178,7 @@ def test_the_pack_is_sized_by_what_is_measured(cohort: Callable[..., Cohort], mo
     measured, plain = trials(), trials()
     it, notes = cohort(texts(), capacity=0), []
     it.note = lambda *facts: notes.append(facts)
-    assert it.train(measured, PLAN.steps) and notes[0][0] == 4
+    assert it.train(measured, PLAN.steps) and notes[0][0] > 4  # there may be more of them later
     assert cohort(texts()).train(plain, PLAN.steps)
     assert_same(weights(measured), weights(plain))  # measuring leaves no trace
     largest = max(it.pack.size(lora)[0] for lora in LORAS)
@@ -187,3 +187,9 @@ def test_the_pack_is_sized_by_what_is_measured(cohort: Callable[..., Cohort], mo
     tight = cohort(texts(), capacity=0)
     tight.measure(trials())
     assert tight.capacity == 2
+    tight.most = 2 * largest  # one that is not there yet
+    tight.measure(trials())
+    assert tight.capacity == 1
+    monkeypatch.setattr(tight, "_gradients", lambda batches: (_ for _ in ()).throw(torch.OutOfMemoryError("never")))
+    with pytest.raises(TrainingFailed, match="memory ran out"):
+        tight.measure(trials())

@@ -223,6 +223,25 @@ def test_accuracy_is_known_in_every_generation(evolved: Evolved, fresh: bool) ->
     assert "Accuracy of the best" in (run.path / "report.html").read_text()
 
 
+def test_memory_that_runs_out_while_answers_are_scored(evolved: Evolved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer answer at once; the scores are the same. With one alone it is a failure that says so."""
+    _, calm, _ = evolved(generations=1)
+    real, most = DataFitness.measure, 1
+
+    def tight(self: DataFitness, adapters: Any, block: str) -> Any:
+        if len(adapters) > most:
+            raise torch.OutOfMemoryError("no more")
+        return real(self, adapters, block)
+
+    monkeypatch.setattr(DataFitness, "measure", tight)
+    _, run, _ = evolved(generations=1)
+    one, two = history_of(calm), history_of(run)
+    assert one.generations == two.generations and one.variants == two.variants
+    most = 0
+    with pytest.raises(TrainingFailed, match="memory ran out"):
+        evolved(generations=1)
+
+
 def test_finals_are_other_seeds_of_the_best(evolved: Evolved) -> None:
     summary, run, _ = evolved(finalists=2, final_seeds=2, generations=1, train_size=12)
     history = history_of(run)

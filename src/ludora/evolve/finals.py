@@ -11,6 +11,7 @@ from ludora.evals.report import write_report
 from ludora.evolve.fitness import FINAL, TEST, Answers
 from ludora.evolve.history import BASE
 from ludora.evolve.selection import finalists
+from ludora.models.machine import enough_memory
 from ludora.models.storage import adapter_files
 
 if TYPE_CHECKING:
@@ -104,10 +105,11 @@ def _test(it: Search, winner: str, chosen: str) -> dict[str, Any]:
     """The one test: base, the chosen adapter, and the winner's other seeds."""
     others = [n for n, final in it.history.finals.items() if final["variant"] == winner and not final["failed"]]
     names = [chosen, *(name for name in others if name != chosen)]
-    [base] = it.fitness.examine([None], TEST)
+    with enough_memory():
+        [base] = it.fitness.examine([None], TEST)
     answers: list[Answers] = []
     for name in names:
-        with it.cohort.seated([it.trials[name]]) as adapters:
+        with enough_memory(), it.cohort.seated([it.trials[name]]) as adapters:
             answers += it.fitness.examine(adapters, TEST)
     row: dict[str, Any] = {
         "id": chosen,

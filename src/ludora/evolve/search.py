@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ludora.errors import InputError
+from ludora.errors import InputError, TrainingFailed
 from ludora.evolve import finals
 from ludora.evolve.breeding import breed
 from ludora.evolve.estimates import apart_from_difficulty
@@ -24,10 +24,12 @@ from ludora.evolve.history import BASE, History, Score, Variant
 from ludora.evolve.news import log_birth, log_generation
 from ludora.evolve.selection import conclude_generation, is_converged, keep_after_rung
 from ludora.evolve.settings import EvolveConfig
+from ludora.evolve.spaces import largest, space_on, targets_of
 from ludora.learn.cohort import Cohort, Plan, Recipe, Trial
 from ludora.learn.inherit import inherited
 from ludora.models.checkpoint import pack_tensors, unpack_tensors
 from ludora.models.families import LoraSettings
+from ludora.models.machine import enough_memory, release_memory
 from ludora.players.studio import Studio
 from ludora.rng import stream
 from ludora.runs.log import RunLog
@@ -60,7 +62,7 @@ class Search:
     def lora(self, genome: Genome) -> LoraSettings:
         """What an adapter with this genome looks like."""
         alpha = genome.rank * genome.alpha
-        targets = _targets(genome.targets)
+        targets = targets_of(genome.targets)
         return LoraSettings(genome.rank, alpha, genome.dropout, genome.rslora, targets, genome.layers)
 
     def trial(self, name: str, genome: Genome, seed: int, order: int) -> Trial:
@@ -140,15 +142,26 @@ class Search:
         started = time.monotonic()
         found: dict[str, Score] = {}
         if base:
-            found[BASE] = self.fitness.measure([None], block)[0]
+            with enough_memory():
+                found[BASE] = self.fitness.measure([None], block)[0]
         for tier in self.cohort.tiers([self.trials[name] for name in names]):
             for start in range(0, len(tier), self.cohort.capacity or len(tier)):
                 part = tier[start : start + (self.cohort.capacity or len(tier))]
-                with self.cohort.seated(part) as adapters:
-                    scores = self.fitness.measure(adapters, block)
-                found |= {trial.name: score for trial, score in zip(part, scores, strict=True)}
+                found |= {t.name: s for t, s in zip(part, self._measured(part, block), strict=True)}
         self._spend("score", started)
         return found
+
+    def _measured(self, part: Sequence[Trial], block: str) -> list[Score]:
+        """Their answers at once; where memory runs out, those of one half and then of the other."""
+        try:
+            with enough_memory(), self.cohort.seated(part) as adapters:
+                return self.fitness.measure(adapters, block)
+        except TrainingFailed:
+            if len(part) == 1:
+                raise
+        release_memory(self.studio.base.device)
+        half = len(part) // 2
+        return [*self._measured(part[:half], block), *self._measured(part[half:], block)]
 
     def record_scores(self, scores: dict[str, Score], block: str) -> None:
         """Write scores down, their variances without the difficulty of the questions."""
@@ -244,7 +257,7 @@ def _write_answers(it: Search, best: Variant) -> None:
     if it.config.fitness != "nll" or "accuracy" in best.scores[block].measures:
         return
     started = time.monotonic()
-    with it.cohort.seated([it.trials[best.id]]) as adapters:
+    with enough_memory(), it.cohort.seated([it.trials[best.id]]) as adapters:
         [answers] = it.fitness.examine(adapters, block)
     it.history.record("written", id=best.id, block=block, measures=answers.score.measures)
     it._spend("score", started)
@@ -319,6 +332,7 @@ def _begin(config: EvolveConfig, run: Run, log: RunLog, stop: Callable[[], bool]
                 "the questions are not those that this run began with, so it cannot go on exactly",
                 "bring back the old data and settings, or start a new run",
             )
+    space = space_on(config, studio)
     found = run.resume()
     history = History.read(run.rows("events.jsonl"), log.event)
     cohort = Cohort(
@@ -327,9 +341,9 @@ def _begin(config: EvolveConfig, run: Run, log: RunLog, stop: Callable[[], bool]
         plan,
         capacity=min(filter(None, (history.capacity, 0 if config.pack == "auto" else config.pack)), default=0),
         pass_tokens=history.pass_tokens,
+        most=largest(space, studio),
         note=lambda capacity, tokens, why: history.record("pack", capacity=capacity, pass_tokens=tokens, reason=why),
     )
-    space = _space(config, studio)
     it = Search(config, run, log, studio, space, fitness, history, cohort, stop, plan.steps)
     log.updates = config.generations
     if found:
@@ -346,36 +360,6 @@ def _begin(config: EvolveConfig, run: Run, log: RunLog, stop: Callable[[], bool]
     else:
         _announce(it)
     return it
-
-
-def _space(config: EvolveConfig, studio: Studio) -> Space:
-    """The space of genomes on this model: every target and layer range is one it has, and stands there once.
-
-    Raises:
-        InputError: a target or a layer range is not one it has, or two ranges were all there was to search and are one.
-    """
-    space, count = config.space, studio.base.layers
-    layers: dict[frozenset[str], str] = {}  # by the modules that they come to
-    targets: dict[frozenset[str], str] = {}
-    for target in map(str, space.values["targets"]):
-        targets.setdefault(frozenset(studio.pack.targets(LoraSettings(targets=_targets(target)))), target)
-    for value in map(str, space.values["layers"]):
-        if value.startswith("top:1/"):
-            value = f"top:{max(1, round(count / int(value.removeprefix('top:1/'))))}"
-        for target in targets.values():
-            studio.pack.targets(LoraSettings(targets=_targets(target), layers=value))
-        value = "all" if value in (f"top:{count}", f"0-{count - 1}") else value
-        layers.setdefault(frozenset(studio.pack.targets(LoraSettings(layers=value))), value)
-    merged = {"targets": tuple(targets.values()), "layers": tuple(layers.values())}
-    space = Space({**space.values, **merged}, space.moves, space.bounds)
-    config.check_searchable(space)
-    return space
-
-
-def _targets(text: str) -> str | tuple[str, ...]:
-    """The gene `q_proj+v_proj` as `LoraSettings` takes it."""
-    names = text.split("+")
-    return names[0] if len(names) == 1 else tuple(names)
 
 
 def _announce(it: Search) -> None:

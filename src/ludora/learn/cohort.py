@@ -29,7 +29,7 @@ from ludora.errors import TrainingFailed
 from ludora.learn import maths
 from ludora.models.adapters import Adapter, SlotOptimizer
 from ludora.models.families import LoraSettings
-from ludora.models.machine import free_memory, out_of_memory, peak_memory
+from ludora.models.machine import ALONE, enough_memory, free_memory, out_of_memory, peak_memory, release_memory
 from ludora.models.policy import Policy, Text
 
 SKIPPED = 3  # steps in a row without a finite gradient, then a learner is given up
@@ -138,6 +138,7 @@ class Cohort:
         items: what is learnt.
         capacity: trials in the pack at once; 0: as many as `measure` finds room for.
         pass_tokens: tokens of all learners in one pass; 0: as many as the engine takes at a time.
+        most: parameters of the largest learner there may ever be; the first ones may all be smaller.
         note: told the two when they change, so that they can be kept.
     """
 
@@ -149,11 +150,12 @@ class Cohort:
         *,
         capacity: int = 0,
         pass_tokens: int = 0,
+        most: int = 0,
         note: Callable[[int, int, str], None] = lambda capacity, pass_tokens, reason: None,
     ) -> None:
         self.policy, self.engine, self.pack = policy, policy.engine, policy.engine.pack
         self.items, self.plan = items, plan
-        self.capacity, self.note = capacity, note
+        self.capacity, self.most, self.note = capacity, most, note
         self.pass_tokens = pass_tokens or self.engine.chunk_tokens
         self._slots: list[_Slot] = []
         self._homes: dict[int, Homes] = {}
@@ -359,16 +361,21 @@ class Cohort:
     # ---- memory ------------------------------------------------------------------------------------------------------
 
     def measure(self, trials: Sequence[Trial]) -> None:
-        """Find how many trials fit: what one pass of the largest takes is measured, what each must keep is counted."""
+        """Find how many fit, also later: what a pass of the largest takes is measured, what each must keep is counted.
+
+        Raises:
+            TrainingFailed: memory ran out.
+        """
         device, largest = self.engine.base.device, max(trials, key=lambda t: self.pack.size(t.recipe.lora)[0])
-        own = STATE_BYTES * self.pack.size(largest.recipe.lora)[0]
+        own = STATE_BYTES * max(self.most, self.pack.size(largest.recipe.lora)[0])
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         free, before = free_memory(device), peak_memory(device)
         draws = largest.draws
         self._seat([largest])
         losses = list(largest.loss)
-        self._gradients([self._batch(largest)])
+        with enough_memory():
+            self._gradients([self._batch(largest)])
         taken = max(0, peak_memory(device) - before)
         largest.loss, self._slots[0].adapter.draws = losses, draws
         self._slots[0].optimizer.zero_grad()
@@ -379,18 +386,14 @@ class Cohort:
             self.pass_tokens = min(MOST_PASS_TOKENS, int(self.pass_tokens * times))
             self.engine.chunk_tokens = max(self.engine.chunk_tokens, self.pass_tokens)
             room /= 2
-        self.capacity = max(1, min(len(trials), int(room // own)))
+        self.capacity = max(1, int(room // own))
         self.note(self.capacity, self.pass_tokens, f"{free >> 20} MiB free, {taken >> 20} MiB for a pass")
 
     def _shrink(self) -> None:
         """Memory ran out: half the slots, half the rows of a pass."""
         if len(self._slots) == 1:
-            raise TrainingFailed(
-                "memory ran out with a single variant in the pack",
-                "lower part_tokens, or set gradient_checkpointing=true",
-            )
+            raise TrainingFailed(*ALONE)
         self.capacity = len(self._slots) // 2
         self.pass_tokens = max(1, self.pass_tokens // 2)
-        if self.engine.base.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(self.engine.base.device)
         self.note(self.capacity, self.pass_tokens, "memory ran out")

@@ -6,11 +6,13 @@ import math
 import os
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from ludora.errors import InputError, nearest
+from ludora.errors import InputError, TrainingFailed, nearest
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
@@ -106,6 +108,30 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+ALONE = "memory ran out with a single variant in the pack", "lower part_tokens, or set gradient_checkpointing=true"
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Around work of a single variant: memory that runs out there is a failure with a hint.
+
+    Raises:
+        TrainingFailed: memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingFailed(*ALONE) from None
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what is kept for later, after memory ran out."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def set_threads(threads: str | int = "auto") -> tuple[int, str]:
