@@ -124,7 +124,7 @@ class _Running:
         self.ended = not self.turns or self.truncated
 
     def answer(self, moves: dict[int, Move], pool: ThreadPoolExecutor) -> None:
-        """Make the moves. A game of moves is over when a conversation has outgrown its model's context; where any text is
+        """Make the moves. A game of moves is over when a conversation has outgrown its context; where any text is
         an answer, the environment hears of it.
         """
         if any(turn.legal is not None and moves[turn.seat].stop is Stop.CONTEXT for turn in self.turns):
