@@ -226,7 +226,8 @@ class Learner:
             loss = loss + self.kl_coef * (weight * now.kl).sum()
         if config.magnet_weight and now.magnet_kl is not None:
             loss = loss + config.magnet_weight * (weight * now.magnet_kl).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # not where every decision of the piece had one legal action
+            loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             n, mask = float(now.mask.sum()), now.mask
             gap = float(((now.new - now.old).abs() * mask).max())
