@@ -130,7 +130,7 @@ def test_killed_while_playing_and_while_learning(order: Order, undisturbed: Path
 
 def test_killed_between_a_save_and_the_mark_that_it_is_the_best(order: Order, tmp_path: Path) -> None:
     """Otherwise the best would be pruned, and missed when training ends."""
-    changes = {"keep": 1, "save_every": 1, "updates": 8, "seed": 2, "evaluate_every": 1, "learning_rate": 0.02}
+    changes = {"keep": 1, "save_every": 1, "updates": 8, "seed": 3, "evaluate_every": 1, "learning_rate": 0.02}
     finish(order, tmp_path / "calm", **changes)
     best = Run.read(tmp_path / "calm").best
     assert best is not None and 0 < best < 8  # or this would not be the case that it is about
