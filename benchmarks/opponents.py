@@ -76,7 +76,6 @@ def one_game(name: str, task_id: int, options: argparse.Namespace) -> dict[str, 
     effort = player._efforts[turns[0].state.spec]
     pairs = []
     for turn in turns[:: max(1, len(turns) // options.compared)][: options.compared]:
-        ours(player, [turn])  # bridge solves a deal once for everybody, which takes longer than any search
         (mine,) = ours(player, [turn])  # in turns, so that both meet the same load
         try:
             pairs.append((mine, theirs(turn, effort, effort.simulations)))

@@ -104,9 +104,8 @@ def _complain(message: str, hint: str, code: int, *, whole: bool = False) -> int
     for label, style, text in (("error: ", "bold red", message), ("hint: ", "bold", hint)):
         if text:
             line = " ".join(text.split())
-            cut = (
-                f"{line[:LONGEST]} ..." if len(line) > LONGEST and not whole else line
-            )  # a name may be as long as one likes
+            long = len(line) > LONGEST and not whole  # a name may be as long as one likes
+            cut = f"{line[:LONGEST]} ..." if long else line
             console.print(Text.assemble((label, style), cut))
     return code
 

@@ -238,7 +238,8 @@ def _generation(it: Search) -> bool:
     if not history.converged and is_converged([generation.best_fitness for generation in history.generations]):
         history.record("converged", generation=number)
         it.log.say("the best fitness has hardly grown over the last generations")
-    it.trials = {name: trial for name, trial in it.trials.items() if name in history.kept}
+    kept = history.kept
+    it.trials = {name: trial for name, trial in it.trials.items() if name in kept}
     for trial in it.trials.values():
         trial.tensors = {"adapter": trial.tensors["adapter"]}
     _write_answers(it, history.original(history.variants[row["best"]]))

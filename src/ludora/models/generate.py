@@ -17,11 +17,10 @@ from ludora.models.attention import History
 from ludora.models.cache import ByteLRU
 from ludora.models.policy import Policy
 from ludora.models.trie import Tokens
-from ludora.models.writing import waves, write
+from ludora.models.writing import ROWS, waves, write
 from ludora.rng import uniform
 from ludora.types import Move, Stop
 
-ROWS = 256  # answers sampled side by side at most
 PREFIX_BYTES = 256 << 20  # of keys and values of rules kept per sampler
 
 

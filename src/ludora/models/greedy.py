@@ -10,10 +10,9 @@ from torch import Tensor
 from ludora.models.adapters import Adapter
 from ludora.models.policy import PIECE, Policy
 from ludora.models.rows import Tokens
-from ludora.models.writing import waves, write
+from ludora.models.writing import ROWS, waves, write
 from ludora.types import Stop
 
-ROWS = 256  # answers written side by side at most
 Over = Callable[[int, list[int]], bool]
 
 

@@ -16,6 +16,7 @@ from ludora.models.policy import Policy
 from ludora.models.rows import Row, Tokens, fill, padded, parts, segments
 
 CACHE_BYTES = 2 << 30  # of keys and values held at a time
+ROWS = 256  # answers written side by side at most
 Take = Callable[[int, list[int], Tensor], Mapping[int, int]]
 
 
