@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ELSEWHERE = {"serve_load"}  # tests/serve/test_load.py
 QUICK = [path.stem for path in sorted(BENCHMARKS.glob("*.py")) if "--quick" in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", sorted(set(QUICK) - ELSEWHERE))
 def test_quick(name: str) -> None:
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent)

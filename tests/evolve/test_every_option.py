@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
+from tests.evolve.test_search import TINY
 from tests.learn.options import assert_all_are_tested, changed, once
 
 from ludora.errors import LudoraError
@@ -19,28 +18,11 @@ from ludora.evolve.settings import EvolveConfig
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 
-torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-BASE: dict[str, Any] = {
-    "model": "tiny:qwen2",
-    "dtype": "fp32",
-    "device": "cpu",
-    "threads": 1,
+BASE: dict[str, Any] = TINY | {
     "data": "dataset(questions.jsonl)",
-    "answer_tokens": 3,
-    "train_size": 8,
-    "eval_size": 4,
-    "test_size": 4,
-    "rung_questions": 3,
-    "population": 4,
-    "generations": 2,
-    "ranks": (2, 4),
     "learning_rates": (1e-3, 3e-3, 1e-2),
     "layers": ("all", "top:1"),
-    "epochs": 1,
-    "batch": 4,
     "pack": 4,
-    "finalists": 0,
 }
 NO_RUNGS = {"rungs": ()}
 LONG = {"epochs": 3, "batch": 2, "weight_decays": (0.1,)}
