@@ -85,6 +85,15 @@ def test_a_timeout_kills_and_leaves_the_rest(sandbox: Running) -> None:
     assert said(sandbox, f"pgrep -f '^sleep {MARK}' | wc -l") == "1\n"
 
 
+def test_a_timeout_kills_who_lives_in_sessions_of_their_own(sandbox: Running) -> None:
+    """Their parents die with them: a child whose parent is gone could not be told from another command's job."""
+    chain = "setsid -w bash -c 'setsid -w bash -c \"setsid -w sleep 1000; :\"; :' & "
+    for _ in range(5):
+        assert sandbox.run(f"{chain * 6} sleep 1000", seconds=0.3).timed_out
+        said(sandbox, "sleep 0.2")
+        assert said(sandbox, "pgrep -f '^sleep 1000' | wc -l") == "0\n"
+
+
 def test_background_jobs_go_on_writing(sandbox: Running) -> None:
     """Their pipe stays open: a job that writes to the command's output neither stops nor dies."""
     said(sandbox, "for i in $(seq 3000); do echo $i; echo $i > /tmp/n; done & disown")
@@ -225,32 +234,37 @@ def test_nothing_is_left_open(opens: Opens) -> None:
 
 KILLED = """
 import sys
-from pathlib import Path
-from ludora.envs.sandbox.base import Limits
 from ludora.envs.sandbox.build import open_sandbox
 boxes = [open_sandbox() for _ in range(2)]
-for box in boxes: box.run("setsid nohup sleep 86344 > /dev/null 2>&1 & sleep 86344 &")
+for box in boxes:
+    box.run(f"setsid nohup sleep {sys.argv[1]} > /dev/null 2>&1 & sleep {sys.argv[1]} &")
 print("ready", flush=True)
-boxes[0].run("sleep 86344", seconds=100000)
+boxes[0].run(f"sleep {sys.argv[1]}", seconds=100000)
 """
 
 
 def test_killing_us_leaves_nothing(root: Root) -> None:
     """With SIGKILL, in the middle of a command and with daemons; waits for the very processes to end."""
-    host = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
-    assert host.stdout and host.stdout.readline() == "ready\n"
-    left = [
-        int(p.name)
-        for p in Path("/proc").iterdir()
-        if p.name.isdigit() and "86344" in command(p) and int(p.name) != host.pid
-    ]
-    assert len(left) >= 4
-    ends = [os.pidfd_open(pid) for pid in left]
-    host.kill()
-    host.communicate()
-    for end in ends:
-        assert select.select([end], [], [], 60)[0]
+    mark = str(10_000_000 + os.getpid())  # seconds of sleep that are nobody else's
+    with subprocess.Popen([sys.executable, "-c", KILLED, mark], stdout=subprocess.PIPE, text=True) as host:
+        try:
+            assert host.stdout and host.stdout.readline() == "ready\n"
+            ends = [end for end in map(end_of, Path("/proc").glob("[0-9]*")) if end]
+            sleeping = [end for process, end in ends if mark in command(process) and int(process.name) != host.pid]
+        finally:
+            host.kill()
+    assert len(sleeping) >= 4
+    assert all(select.select([end], [], [], 60)[0] for end in sleeping)
+    for _, end in ends:
         os.close(end)
+
+
+def end_of(process: Path) -> tuple[Path, int] | None:
+    """A descriptor that is ready when the process has ended; none when it has already."""
+    try:
+        return process, os.pidfd_open(int(process.name))
+    except OSError:
+        return None
 
 
 def command(process: Path) -> str:

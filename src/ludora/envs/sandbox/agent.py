@@ -46,7 +46,9 @@ KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 # A trusted run keeps one more (WAKE_ALARM, of no use in here): the kernel lets nobody with fewer capabilities open its
 # memory or its descriptors under /proc.
 MARK = 35
-SIGKILL, EVERYBODY = 9, -1
+SIGKILL, SIGSTOP, EVERYBODY = 9, 19, -1
+ROUNDS = 50  # looks at a family that is to be stopped, a millisecond between them
+AT_REST = "TtZXD"  # states of a process that starts no other: stopped, dead, or waiting for a vforked child
 IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ
 
 
@@ -191,7 +193,7 @@ class Machine:
         """Kill everything when all together hold too much."""
         if sum(map(held_kb, processes())) > self.memory_mb * 1024:
             self.killed_for_memory += 1
-            kill(EVERYBODY)
+            signal(SIGKILL, EVERYBODY)
         self.looked = time.monotonic()
 
     def drain(self, reader: int) -> None:
@@ -248,10 +250,10 @@ def held_kb(pid: int) -> int:
     return sum(int(words[1]) for words in lines if words and words[0] in ("RssAnon:", "RssShmem:"))
 
 
-def kill(pid: int) -> None:
-    """Kill a process; a group, when negative; EVERYBODY: all in this namespace but process 1."""
+def signal(number: int, pid: int) -> None:
+    """Signal a process; a group, when negative; EVERYBODY: all in this namespace but process 1."""
     try:
-        os.kill(pid, SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return
 
@@ -259,23 +261,29 @@ def kill(pid: int) -> None:
 def kill_command(pid: int) -> None:
     """Kill a command with all that it started and still waits for, and its whole session; other jobs live on.
 
-    Who forks faster than we look is killed with everything else.
+    All are stopped before the first is killed: the children of a dead process are process 1's, and belong to nobody.
+    Where they do not come to rest - one forks faster than we look, or wakes the others - everything is killed.
     """
-    killed: set[int] = set()
-    for _ in range(20):
-        kill(-pid)  # its process group, at one stroke
-        family, found = {pid}, set()
+    stopped: set[int] = set()
+    for _ in range(ROUNDS):
+        family, restless = {pid}, False
         for other in processes():  # in the order of their numbers, which mostly is that of birth
             fields = read_proc(other, "stat").rpartition(")")[2].split()
-            if fields and (other == pid or int(fields[1]) in family or int(fields[3]) == pid):
-                family.add(other)
-                found.add(other)
-        if found <= killed:
-            return  # nobody is new, and who is killed starts nobody
-        for other in found - killed:
-            kill(other)
-        killed |= found
-    kill(EVERYBODY)
+            if not fields or not (other == pid or int(fields[1]) in family or int(fields[3]) == pid):
+                continue
+            family.add(other)
+            restless |= other not in stopped or fields[0] not in AT_REST
+        if not restless:
+            break
+        signal(SIGSTOP, -pid)  # its process group, at one stroke
+        for other in family - stopped:
+            signal(SIGSTOP, other)
+        stopped |= family
+        time.sleep(0.001)
+    else:
+        stopped = {EVERYBODY}
+    for other in stopped:
+        signal(SIGKILL, other)
 
 
 # ---- serving -------------------------------------------------------------------------------------------------------

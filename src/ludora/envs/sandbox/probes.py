@@ -148,7 +148,7 @@ while True:
     try: os.read(own, 10)
     except OSError: pass
 END
-sleep 0.1; echo started"""
+sleep 0.1"""
 _DEVICES = "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero console"
 
 # fmt: off
@@ -188,7 +188,7 @@ PROBES = (
     Probe("output", "endless lines", "yes", lambda done: killed(done) and done.truncated and len(done.output) <= 4096, seconds=0.5),
     Probe("output", "endless bytes", "cat /dev/zero", lambda done: killed(done) and done.truncated and len(done.output) <= 4096, seconds=0.5),
     Probe("output", "endless output in the background", "yes & echo done; disown", lambda done: done.code == 0 and len(done.output) <= 4096),
-    Probe("output", "emptying a pipe before process 1 does", _DRAIN, lambda done: done.code == 0 and "started" in done.output, then="sleep 0.5; echo alive"),
+    Probe("output", "emptying a pipe before process 1 does", _DRAIN, lambda done: done.code == 0, then="sleep 0.5; echo alive"),
     Probe("output", "bytes that are no text", "printf 'a\\377\\376\\0b'", prints("a\ufffd\ufffd\ufffdb")),
     Probe("output", "what a terminal obeys", "printf '\\033[2J\\033]0;x\\007\\rok\\n'", prints("\ufffd[2J\ufffd]0;x\ufffd\ufffdok\n")),
     Probe("output", "closed output", "exec >&- 2>&-; sleep 0.1; exit 3", prints("", 3)),
@@ -276,6 +276,7 @@ def act(pid):
     for name in ('bash', 'getent', 'stat', 'id', 'grep'):
         shutil.copy('/tmp/fake', '/usr/bin/new'); os.rename('/usr/bin/new', f'/usr/bin/{name}')
 """
+_SLOW = f"sleep 1; {VERDICT}"  # leaves a daemon the time to notice it
 _FAKE = "printf '#!/bin/sh\\necho team\\n' > /tmp/fake; chmod +x /tmp/fake"
 _LIBRARIES = "folder = next(os.path.dirname(word) for word in open('/proc/self/maps').read().split() if '/libc.so.6' in word)\n"
 _SITE = "import os, sys\nfor folder in sys.path + ['/etc/python3.%d' % sys.version_info[1]]:\n    if os.path.isdir(folder): open(folder + '/sitecustomize.py', 'w').write('import os; os._exit(0)')"
@@ -348,8 +349,8 @@ FORGERIES = (
     Forgery("a library for faster processors", f"{_LIBRARY}{_LIBRARIES}os.makedirs(folder + '/glibc-hwcaps/x86-64-v2'); os.system(f'cp {{folder}}/libtinfo.so.6 {{folder}}/libtinfo.so.7'); library(folder + '/glibc-hwcaps/x86-64-v2/libtinfo.so.6', b'libtinfo.so.7'); os.path.exists('/etc/ld.so.cache') and os.unlink('/etc/ld.so.cache')", "/usr", "python"),
     Forgery("a module that knows users", f"{_LIBRARY}{_LIBRARIES}library(folder + '/libnss_x.so.2'); open('/etc/nsswitch.conf', 'w').write('passwd: x\\ngroup: x\\n')", "/usr", "python", "getent group team"),
     Forgery("a module that Python loads", _SITE, "/usr", "python", "sleep 0.1; python3 -c 'import sys; sys.exit(1)'"),
-    Forgery("a daemon that replaces programs", f"{_SWAP}os.system({_FAKE!r})\n{_DAEMON}".replace("import shutil", "import os, shutil"), "/usr", "python"),
-    Forgery("a daemon that writes into the verdict's memory", _POKE + _DAEMON, "always", "python"),
+    Forgery("a daemon that replaces programs", f"{_SWAP}os.system({_FAKE!r})\n{_DAEMON}".replace("import shutil", "import os, shutil"), "/usr", "python", _SLOW),
+    Forgery("a daemon that writes into the verdict's memory", _POKE + _DAEMON, "always", "python", _SLOW),
     Forgery("programs of the same name in /usr/sbin", _EARLIER, "/usr"),
     Forgery("a script of that name in /usr/sbin", f"{_FAKE}; for c in getent stat id grep; do cp /tmp/fake /usr/sbin/$c; done", "/usr"),
     Forgery("a daemon that knows users", _NSCD, "always", "python", "getent group team"),
