@@ -53,6 +53,15 @@ def test_a_file_extends_a_preset(tmp_path: Path) -> None:
     assert (config.name, config.rank, config.alpha, config.dropout) == ("mine", 4, 8.0, 0.05)
 
 
+def test_a_folder_stands_for_its_config(tmp_path: Path) -> None:
+    write(tmp_path, "config.toml", "rank = 4")
+    config = load_config(PPOConfig, str(tmp_path))
+    assert (config.name, config.rank) == (tmp_path.name, 4)
+    write(tmp_path, "config.toml", "ranks = 4")
+    with pytest.raises(ConfigError, match="ranks"):
+        load_config(PPOConfig, str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "run"), [("my run (2).toml", "my-run-2"), ("é.toml", "run"), ("-x-.toml", "x"), ("a.b.toml", "a.b")]
 )

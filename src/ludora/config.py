@@ -46,6 +46,7 @@ C = TypeVar("C", bound=Settings)
 CONFIGS: dict[str, type[Settings]] = {config.KIND: config for config in (PPOConfig, SFTConfig, EvolveConfig)}
 MAX_BYTES = 1_000_000  # no config is larger; a bound keeps a wrong path from filling the memory
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
+FOLDER_FILE = "config.toml"  # what is read of a folder
 
 
 def load_config(cls: type[C], source: str, overrides: Sequence[str] = (), size: Mapping[str, Any] | None = None) -> C:
@@ -53,7 +54,7 @@ def load_config(cls: type[C], source: str, overrides: Sequence[str] = (), size: 
 
     Args:
         cls: the command's config.
-        source: preset name, or path of a .toml, .yaml, .yml or .json file.
+        source: preset name, path of a .toml, .yaml, .yml or .json file, or of a folder with a `config.toml`.
         overrides: `key=value` texts, the value as TOML or, where that does not parse, as plain text.
         size: values of a trial run, over those of the source; where they, or the source's beside them, mean nothing,
             they step aside.
@@ -179,6 +180,9 @@ def _source(source: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], st
         path, where = known[source][0], f"preset {source}"
     elif any(os.path.isfile(os.path.join(source, name)) for name in seedfiles.FILES):
         return _seeds(Path(source))
+    elif os.path.isfile(os.path.join(source, FOLDER_FILE)):
+        path = Path(source, FOLDER_FILE)
+        where = str(path)
     elif source.endswith(SUFFIXES):
         path, where = Path(source), source
     else:

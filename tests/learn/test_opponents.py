@@ -122,7 +122,9 @@ def test_opponents_are_asked_before_a_game() -> None:
         with pytest.raises(InputError, match="simultaneous"):
             asked("ids(0, 199999999)", opponent)
         asked("ids(100000000, 299999999)", opponent)
-        asked("2048", opponent)  # nobody sits there
+        with pytest.raises(InputError, match="a game for one"):
+            asked("2048", opponent)
+    asked("2048", "random")  # the default
 
 
 @pytest.mark.parametrize(

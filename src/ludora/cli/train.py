@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="RunSettings")
 LATEST = "latest"
-Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="A preset's name, or a TOML, YAML or JSON file.")]
+Config = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CONFIG", help="A preset's name, a TOML, YAML or JSON file, or a folder with a config.toml."
+    ),
+]
 Resume = Annotated[
     str | None,
     typer.Option(

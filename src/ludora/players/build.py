@@ -90,8 +90,17 @@ def check_opponents(stages: Iterable[Stage]) -> None:
     """Refuse stages with an opponent that cannot play one of their games.
 
     Raises:
-        InputError: as `check_opponent`.
+        InputError: as `check_opponent`; or all games are for one, and opponents other than the default were given.
     """
+    stages = tuple(stages)
+    if all(num_players(source.example) == 1 for stage in stages for source in stage.games):
+        for stage in stages:
+            if tuple(stage.opponents) != ("random",):
+                game = next(iter(stage.games)).example
+                raise InputError(
+                    f"{game} is a game for one: nobody can be {next(iter(stage.opponents))}",
+                    "set opponent=random, the default",
+                )
     for stage in stages:
         for source in stage.games:
             for player in stage.opponents if num_players(source.example) > 1 else ():

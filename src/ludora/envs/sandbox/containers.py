@@ -19,7 +19,7 @@ ENGINES = ("docker", "podman")
 ANSWERS_WITHIN = 30.0  # seconds
 CAPABILITIES = (
     *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID"),
-    *("SETPCAP", "SETUID", "SYS_ADMIN", "SYS_CHROOT", "SYS_RESOURCE", "WAKE_ALARM"),
+    *("SETPCAP", "SETUID", "SYS_ADMIN", "SYS_CHROOT", "WAKE_ALARM"),
 )
 OURS = 64 * (1 << 20)  # bytes of the engine's limit that the agent and its file system's bookkeeping may need
 

@@ -149,7 +149,7 @@ while True:
     except OSError: pass
 END
 sleep 0.1"""
-_DEVICES = "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero console"
+_DEVICES = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero console"
 
 # fmt: off
 PROBES = (
