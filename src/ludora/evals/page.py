@@ -116,11 +116,11 @@ def _learning(story: Story) -> str:
     unit = story.evaluation.unit if story.evaluation else "per game"
     if story.stages:  # returns of several games do not add up
         lines = [
-            Series("share of the update's games won", story.series("win_rate"), "faint"),
-            Series("evaluation games won", story.series("evaluation_win_rate"), dots=True),
+            Series("mean score of the update's games", story.series("score"), "faint"),
+            Series("mean score of the evaluation games", story.series("evaluation_score"), dots=True),
         ]
-        caption = legend("accent", "evaluation games won") + legend("faint", "training games won")
-        return _learning_curve(story, lines, [], caption, "share, in the stage of the time")
+        caption = legend("accent", "score of the evaluation games") + legend("faint", "score of the training games")
+        return _learning_curve(story, lines, [], caption, "mean score, 0 to 1, in the stage of the time")
     if story.by_nash_conv:
         lines = [Series("NashConv", story.series("nash_conv"), dots=True)]
         marks = _references(("before", before.nash_conv if before else None), ("unbeatable", 0.0))

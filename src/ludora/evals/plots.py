@@ -105,7 +105,9 @@ def chart(
     heights = [y for _, y in points] + [r.y for r in marks] + list(bounds or ())
     y_ticks = ticks(min(heights), max(heights))
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    x_ticks = [t for t in ticks(x_low, x_high, size[0] // 60) if x_low <= t <= x_high] or [x_low]
+    whole = all(x == int(x) for x, _ in points)  # generations and updates: there is none between two of them
+    inside = [t for t in ticks(x_low, x_high, size[0] // 60) if x_low <= t <= x_high and (not whole or t == int(t))]
+    x_ticks = inside or [x_low]
     spread = (x_low, x_high) if x_low < x_high else (x_low - 1, x_high + 1)
     left = 12 + 7.0 * max(len(number(t)) for t in y_ticks)
     frame = _Frame(left, size[0] - 10.0, 20.0, size[1] - 34.0, spread, (y_ticks[0], y_ticks[-1]))

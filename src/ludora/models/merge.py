@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ludora.errors import InputError, LudoraError
 from ludora.models.builtin import quiet, rename_folder
@@ -82,7 +82,7 @@ def merge_adapter(
 
     Raises:
         InputError: no adapter there, another base, a quantised base, or `out` exists.
-        LudoraError: the merged model differs by more than the tolerance; nothing is written.
+        LudoraError: the merged model differs by more than the tolerance, or its tokenizer does; nothing is written.
     """
     if out.exists():
         raise InputError(f"{out} exists already", "choose a folder that does not")
@@ -91,7 +91,7 @@ def merge_adapter(
     base = _base_of(adapter, model, device, trust_remote_code)
     store = _stored_dtype(base) if dtype == "auto" else DTYPES[dtype]
     say(f"merging {adapter} into {base.name}, to be stored as {_short(store)}")
-    probes = _probes(base)
+    probes = _probes(base.tokenizer, base.device)
     plain = _logits(base.model, probes)
     adapted = _with_adapter(base.model, adapter)
     wanted = _logits(adapted, probes)
@@ -102,6 +102,7 @@ def merge_adapter(
             folder = Path(name) / "model"
             _save(adapted.merge_and_unload(), base, store, folder)
             say("reading it back and comparing")
+            _check_tokenizer(folder, probes, trust_remote_code)
             found = _logits(_read_back(folder, base.device, trust_remote_code), probes)
             report = _report(out, base, store, modules, (plain, wanted, found))
             note = {**asdict(report), "base_fingerprint": base.fingerprint}
@@ -245,11 +246,24 @@ _TEXTS = (
 _CHAT = (Message("system", "You play a card game."), Message("user", "Your card: J. The pot: 3. A call, B fold."))
 
 
-def _probes(base: Base) -> list[Tensor]:
+def _probes(tokenizer: PreTrainedTokenizerBase, device: torch.device) -> list[Tensor]:
     """Token ids [1, T] of each probe text."""
-    texts = [tuple(base.tokenizer.encode(text)) for text in _TEXTS]
-    chat = ChatFormat(base.tokenizer).opening(_CHAT, "Move:")
-    return [torch.tensor([tokens], device=base.device) for tokens in (*texts, chat)]
+    texts = [tuple(tokenizer.encode(text)) for text in _TEXTS]
+    chat = ChatFormat(tokenizer).opening(_CHAT, "Move:")
+    return [torch.tensor([tokens], device=device) for tokens in (*texts, chat)]
+
+
+def _check_tokenizer(folder: Path, probes: list[Tensor], trust_remote_code: bool) -> None:
+    """Raises LudoraError when what plain transformers reads back spells the probes with other tokens."""
+    load: Any = AutoTokenizer.from_pretrained
+    with quiet():
+        tokenizer = load(folder, trust_remote_code=trust_remote_code)
+    found = _probes(tokenizer, torch.device("cpu"))
+    if [ids.tolist() for ids in found] != [ids.tolist() for ids in probes]:
+        raise LudoraError(
+            f"the merged model's tokenizer, read back as {type(tokenizer).__name__}, spells text with other tokens",
+            "merge into a copy of the base whose tokenizer survives save_pretrained",
+        )
 
 
 def _logits(model: Any, probes: list[Tensor]) -> Tensor:
