@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ludora.errors import InputError, LudoraError
 from ludora.models.load import Base
 from ludora.models.merge import merge_adapter
+from ludora.models.tiny import tiny_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,15 @@ def test_an_adapter_that_16_bits_would_lose_is_refused_and_nothing_is_written(tm
     assert caught.value.exit_code == 1 and "fp32" in caught.value.hint
     assert {path.name for path in tmp_path.iterdir()} == {"adapter", "base", "cache"}
     assert merge_adapter(adapter, tmp_path / "out", device="cpu").kl < 1e-6
+
+
+def test_a_tokenizer_that_does_not_come_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers reads the tokenizer of every qwen2 folder as a Qwen2Tokenizer, whatever was saved."""
+    adapter = make_adapter(tmp_path / "adapter", zoo.base("qwen2"))
+    monkeypatch.setattr("ludora.models.tiny.tiny_tokenizer", lambda model_type: tiny_tokenizer())
+    with pytest.raises(LudoraError, match="read back as Qwen2Tokenizer, spells text with other tokens"):
+        merge_adapter(adapter, tmp_path / "out", device="cpu")
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter"}
 
 
 def test_the_wrong_base_is_refused(tmp_path: Path) -> None:
