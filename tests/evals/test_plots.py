@@ -79,7 +79,9 @@ def test_names_are_escaped() -> None:
 
 
 def test_there_is_no_tick_between_two_generations() -> None:
-    labels = re.findall(r'text-anchor="middle"[^>]*>([^<]+)<', chart("c", [Series("s", [(0, 1.0), (1, 2.0), (2, 3.0)])]))
+    labels = re.findall(
+        r'text-anchor="middle"[^>]*>([^<]+)<', chart("c", [Series("s", [(0, 1.0), (1, 2.0), (2, 3.0)])])
+    )
     assert labels == ["0", "1", "2", "update"]
     halves = re.findall(r'text-anchor="middle"[^>]*>([^<]+)<', chart("c", [Series("s", [(0, 1.0), (1.5, 2.0)])]))
     assert "0.5" in halves

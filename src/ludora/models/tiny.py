@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from ludora.errors import InputError, nearest
 from ludora.models.known import FAMILIES
@@ -35,28 +35,24 @@ _EXTRA: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_tokenizer(model_type: str = "llama") -> PreTrainedTokenizerFast:
-    """Byte-level BPE: 3 special tokens, 256 bytes, and a space with each letter or digit (321 tokens). ChatML.
-
-    What a folder of the family `qwen2` holds, transformers reads as its Qwen2Tokenizer, which splits text its own way.
-    So this is one from the start, or a saved model would read other tokens.
-    """
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE: 3 special tokens, 256 bytes, and a space with each letter or digit (321 tokens). ChatML."""
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs = [(_SPACE, char) for char in string.ascii_letters + string.digits]
     words = [*_SPECIAL, *symbols, *(a + b for a, b in pairs)]
-    vocab = {word: i for i, word in enumerate(words)}
-    given: dict[str, Any] = {"bos_token": _SPECIAL[0], "eos_token": _SPECIAL[2], "pad_token": _SPECIAL[0]}
-    given |= {"chat_template": CHATML, "clean_up_tokenization_spaces": False}
-    if model_type == "qwen2":
-        given |= {"vocab": vocab, "merges": pairs, "additional_special_tokens": list(_SPECIAL)}
-        made: PreTrainedTokenizerFast = Qwen2Tokenizer(**given)
-        return made
-    bpe = Tokenizer(BPE(vocab=vocab, merges=pairs))
+    bpe = Tokenizer(BPE(vocab={word: i for i, word in enumerate(words)}, merges=pairs))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     bpe.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in _SPECIAL])
     make: Any = PreTrainedTokenizerFast
-    tokenizer: PreTrainedTokenizerFast = make(tokenizer_object=bpe, **given)
+    tokenizer: PreTrainedTokenizerFast = make(
+        tokenizer_object=bpe,
+        bos_token=_SPECIAL[0],
+        eos_token=_SPECIAL[2],
+        pad_token=_SPECIAL[0],
+        chat_template=CHATML,
+        clean_up_tokenization_spaces=False,
+    )
     return tokenizer
 
 
@@ -73,7 +69,7 @@ def tiny_model(
     """
     if model_type not in FAMILIES:
         raise InputError(f"there is no tiny model of type {model_type!r}", nearest(model_type, FAMILIES))
-    tokenizer = tiny_tokenizer(model_type)
+    tokenizer = tiny_tokenizer()
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 64,
