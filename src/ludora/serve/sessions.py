@@ -73,14 +73,16 @@ class Sessions(Generic[Held]):
             self._opening += 1
         try:
             held = make()
-            with self._lock:
-                number = secrets.randbits(BITS)
-                while number in self._places:
-                    number = secrets.randbits(BITS)
-                self._places[number] = _Place(held, self._clock())
-        finally:
+        except BaseException:
             with self._lock:
                 self._opening -= 1
+            raise
+        with self._lock:  # from being opened to open in one step: a session never counts twice
+            self._opening -= 1
+            number = secrets.randbits(BITS)
+            while number in self._places:
+                number = secrets.randbits(BITS)
+            self._places[number] = _Place(held, self._clock())
         return number, held
 
     @contextmanager
