@@ -71,19 +71,17 @@ class Sessions(Generic[Held]):
             if self._count() >= self.most:
                 raise Full
             self._opening += 1
+        number, place = 0, None
         try:
-            held = make()
-        except BaseException:
-            with self._lock:
+            place = _Place(make(), self._clock())
+        finally:
+            with self._lock:  # from opening to open in one step, so that it never counts twice
                 self._opening -= 1
-            raise
-        with self._lock:  # from being opened to open in one step: a session never counts twice
-            self._opening -= 1
-            number = secrets.randbits(BITS)
-            while number in self._places:
-                number = secrets.randbits(BITS)
-            self._places[number] = _Place(held, self._clock())
-        return number, held
+                if place is not None:
+                    while not number or number in self._places:
+                        number = secrets.randbits(BITS)
+                    self._places[number] = place
+        return number, place.held
 
     @contextmanager
     def use(self, number: int) -> Iterator[Held]:
