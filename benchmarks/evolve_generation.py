@@ -38,6 +38,7 @@ from ludora.rng import generator
 
 RANKS = (8, 8, 16, 16, 32, 32)
 RATES = (2e-4, 5e-4) * 3
+SEED_WAYS = ("seed", "trimmed")  # of the document's program: as it is, and without its padding
 OUR_SIDE = "--our-side"
 BLOCK = "0"
 
@@ -214,13 +215,12 @@ def compare(options: argparse.Namespace, made: dict[str, Any], layers: str) -> d
             kind: stack.enter_context(
                 working(sys.executable, peer_script, json.dumps({**order, "kind": kind, "variants": chosen}))
             )
-            for kind, chosen in (("batched", variants), ("seed", few))
-            if kind == "batched" or options.seed_variants
+            for kind, chosen in (("batched", variants), *((way, few) for way in SEED_WAYS if few))
         }
         rows: dict[str, list[dict[str, Any]]] = {"ours": [], **{kind: [] for kind in peers}}
         for number in range(options.repeats):
             for name, worker in {**peers, "ours": ours}.items():
-                if name == "seed" and number:
+                if name in SEED_WAYS and number:
                     continue  # hours, otherwise
                 rows[name].append(worker.turn())
                 say(f"  layers {layers}, turn {number + 1}/{options.repeats}: {name} {total(rows[name][-1]):.1f} s")
@@ -239,9 +239,9 @@ def compare(options: argparse.Namespace, made: dict[str, Any], layers: str) -> d
         "ablation": factors,
         "right": {name: part[-1]["right"] for name, part in rows.items()},
     }
-    if options.seed_variants:
-        one = total(rows["seed"][0]) / options.seed_variants
-        found |= {"ratio_seed": one * len(RANKS) / whole, "seed_seconds_per_variant": one}
+    for way in SEED_WAYS if few else ():
+        one = total(rows[way][0]) / len(few)
+        found |= {f"ratio_{way}": one * len(RANKS) / whole, f"{way}_seconds_per_variant": one}
     return found
 
 
@@ -278,9 +278,10 @@ def dedupe(lineages: int = 200) -> dict[str, Any]:
 
 HOW = (
     "ours: six variants in one pack, trunk cache empty at the beginning; batched: PEFT and Trainer one after another on a base "
-    "that stays loaded, answers in one generate; seed: base loaded for each, loss on the whole text, one question at a time, "
-    "measured on seed_variants of the six and scaled; ratio: seconds of training and measuring all six, theirs over ours, "
-    "medians of turns; ablation: seconds with that one thing left out over seconds with all"
+    "that stays loaded, answers in one generate; seed: base loaded for each, rows padded to 512 tokens, loss on all of them, "
+    "one question at a time, measured on seed_variants of the six and scaled; trimmed: the same without that padding; "
+    "ratio: seconds of training and measuring all six, theirs over ours, medians of turns; "
+    "ablation: seconds with that one thing left out over seconds with all"
 )
 
 
@@ -313,7 +314,7 @@ def main() -> None:
         "benchmark": "evolve_generation",
         "ratio": found[options.layers[0]]["ratio"],
         **{f"ratio_{layers.replace(':', '')}": row["ratio"] for layers, row in found.items()},
-        "ratio_seed": found[options.layers[0]].get("ratio_seed"),
+        **{key: found[options.layers[0]].get(key) for key in ("ratio_seed", "ratio_trimmed")},
         **{layers: rounded(row) for layers, row in found.items()},
         **{name: rounded(row) for name, row in rows.items()},
         **{key: getattr(options, key) for key in ("model", "targets", "examples", "questions", "batch", "quick")},

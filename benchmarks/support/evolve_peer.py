@@ -5,8 +5,9 @@ stdin: the seconds of training and of measuring all variants, and how many answe
 
     batched   the base stays loaded; rows padded to the longest of a batch, labels on answers alone; answers to all questions
               in one `generate`, their likelihood in batches
-    seed      the way of the document: every variant loads the base again, the loss is on question and answer, and answers are
-              written one question at a time
+    seed      the way of the document's program: every variant loads the base again, rows are padded to 512 tokens, the loss is
+              on all of them, and answers are written one question at a time
+    trimmed   the same, but rows padded to the longest of a batch and no loss on the padding
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+SEED_WIDTH = 512  # tokens to which the document's program pads every row
 OUT = os.dup(1)  # stdout is for the figures; what libraries print goes to stderr
 os.dup2(2, 1)
 Row = dict[str, Any]
@@ -39,8 +41,8 @@ def load(wanted: Row) -> Any:
 
 
 def pad(rows: list[Row]) -> dict[str, torch.Tensor]:
-    """Padded on the right to the longest row, with an attention mask; labels say -100 beyond."""
-    width = max(len(row["input_ids"]) for row in rows)
+    """Padded on the right to the most labels, with an attention mask; labels say -100 beyond."""
+    width = max(len(row["labels"]) for row in rows)
 
     def filled(key: str, value: int) -> torch.Tensor:
         return torch.tensor([row[key] + [value] * (width - len(row[key])) for row in rows])
@@ -107,9 +109,10 @@ def main(wanted: Row) -> None:
     tokenizer = AutoTokenizer.from_pretrained(wanted["folder"])
     with open(wanted["rows"], encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    seed = wanted["kind"] == "seed"
+    seed = wanted["kind"] != "batched"
     if seed:
-        rows = [{**row, "labels": row["input_ids"]} for row in rows]
+        width = SEED_WIDTH if wanted["kind"] == "seed" else 0
+        rows = [{**row, "labels": row["input_ids"] + [0] * (width - len(row["input_ids"]))} for row in rows]
     batch = 1 if seed else wanted["eval_batch"]
     model = load(wanted)
     warm = train(model, {**wanted, "epochs": 1}, rows[: wanted["batch"]], wanted["variants"][0])
