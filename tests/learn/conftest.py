@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from ludora.learn.learner import Learner
 from ludora.players.bots import RandomPlayer
 from ludora.players.studio import Studio
 from ludora.rollout import Game, collect
+from ludora.runs import files
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
 from ludora.settings import PPOConfig
@@ -132,3 +134,20 @@ def train(tmp_path: Path) -> Callable[..., Trained]:
             return Trained(summary, list(run.rows("metrics.jsonl")), run.path, said.getvalue())
 
     return run_it
+
+
+@pytest.fixture
+def full_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Calling it with a step leaves no room on the disk for the checkpoint of that step."""
+
+    def leave_none(step: int) -> None:
+        write = files.write_folder
+
+        def refuse(path: Path, *rest: Any) -> None:
+            if path.name == f"step-{step:06d}":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(path, *rest)
+
+        monkeypatch.setattr(files, "write_folder", refuse)
+
+    return leave_none

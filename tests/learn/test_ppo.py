@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from safetensors.torch import load, save
+from tests.learn.resuming import bf16_model
 
 from ludora.data.trajectories import read_trajectories
 from ludora.envs.build import task_spec
 from ludora.envs.openspiel import OpenSpielEnv
-from ludora.errors import EnvBroken, TrainingFailed
+from ludora.errors import EnvBroken, InputError, TrainingFailed
 from ludora.evals import exact
 from ludora.learn import ppo
 from ludora.learn.curriculum import Curriculum
@@ -220,6 +226,95 @@ def test_goes_back_to_the_step_that_was_asked_for(train: Train) -> None:
         assert summary["updates"] == 2 and folder.steps == [1, 2]
         again = list(folder.rows("metrics.jsonl"))
     assert [row["step"] for row in again] == [1, 2] and again[1]["return"] == rows[1]["return"]
+
+
+def go_on(path: Path, config: PPOConfig) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """Resume a run with a config: its summary, metrics, and what was said."""
+    said = io.StringIO()
+    with Run.open(path) as folder, RunLog(folder, console=Console(file=said)) as log:
+        return ppo.train(config, folder, log), list(folder.rows("metrics.jsonl")), said.getvalue()
+
+
+MEASURED: dict[str, Any] = {
+    "updates": 5,
+    "save_every": 1,
+    "evaluate_every": 1,
+    "learning_rate": 0.05,
+    "games_per_update": 16,
+    "keep": 9,
+}
+
+
+def test_the_best_is_written_though_the_disk_had_no_room_for_it(train: Train, full_at: Callable[[int], None]) -> None:
+    run = train(**MEASURED)
+    best = run.summary["best_update"]
+    assert 0 < best < 5  # or this proves nothing
+    full_at(best)
+    again = train(**MEASURED)
+    assert again.summary["best_update"] == best and f"step {best} was not saved" in again.said
+    written = [(path / "adapter" / "adapter_model.safetensors").read_bytes() for path in (run.path, again.path)]
+    assert written[0] == written[1]
+
+
+def test_a_best_that_is_gone_is_sought_anew(train: Train) -> None:
+    run = train(**MEASURED)
+    best = run.summary["best_update"]
+    shutil.rmtree(run.path / "checkpoints" / f"step-{best:06d}")
+    summary, _, said = go_on(run.path, tiny_like(run).model_copy(update={"updates": 7}))
+    assert f"the best so far, of update {best}, is no longer there" in said
+    assert summary["ended"] == "updates" and summary["best_update"] in (6, 7) and (run.path / "adapter").is_dir()
+
+
+def test_coefficients_that_are_changed_count_from_then_on(train: Train) -> None:
+    run = train(updates=1, kl="none", save_every=1)
+    config = tiny_like(run)
+    assert run.column("kl_coef") == [0.0]
+    _, rows, _ = go_on(run.path, config.model_copy(update={"updates": 2, "kl": "fixed", "kl_coef": 5.0}))
+    assert [row["kl_coef"] for row in rows] == [0.0, 5.0]
+    aims = {"entropy_target": 0.5, "entropy_coef": 0.25}
+    _, rows, _ = go_on(run.path, config.model_copy(update={"updates": 3, "kl": "fixed", "kl_coef": 4.0, **aims}))
+    assert rows[-1]["kl_coef"] == 4.0 and rows[-1]["entropy_coef"] == pytest.approx(0.25, rel=0.11)
+
+
+def test_another_model_or_beginning_is_not_gone_on_with(train: Train, tmp_path: Path) -> None:
+    model = bf16_model(tmp_path / "model")
+    first = train(updates=1, model=model)
+    second = train(updates=1, model=model, adapter=first.summary["adapter"])
+    for run, weights, message in (
+        (
+            second,
+            Path(first.summary["adapter"]) / "adapter_model.safetensors",
+            "is not the adapter that this run began",
+        ),
+        (first, tmp_path / "model" / "model.safetensors", "is not what it was when this run began"),
+    ):
+        config, whole = tiny_like(run).model_copy(update={"updates": 2}), weights.read_bytes()
+        weights.write_bytes(save({key: tensor + 1 for key, tensor in load(whole).items()}, {"format": "pt"}))
+        before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+        with pytest.raises(InputError, match=message):
+            go_on(run.path, config)
+        assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+        weights.write_bytes(whole)
+    assert go_on(first.path, config)[0]["updates"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"opponent": "nash", "evaluate_on": ["hex(board_size=4)"]}, "too large"),
+        ({"opponent": "ismcts:weak", "evaluate_on": ["tic_tac_toe"]}, "tic_tac_toe"),
+        ({"compare": ["random", "random"]}, "compare names random twice"),
+        ({"compare": ["human"]}, "needs a person at a terminal"),
+    ],
+    ids=str,
+)
+def test_what_the_end_needs_is_checked_at_the_beginning(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(InputError, match=message):
+        train(updates=1, **changes)
+    assert not (tmp_path / "tiny" / "metrics.jsonl").exists()
 
 
 def tiny_like(run: Any) -> PPOConfig:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -231,6 +232,7 @@ def test_the_end_compares_with_other_players_on_further_tasks(train: Train, tmp_
         ({"compare": ["nobody"]}, "there is no player 'nobody'"),
         ({"compare": ["adapter(nowhere)"]}, "no adapter in nowhere"),
         ({"compare": ["greedy"], "evaluate_on": ["kuhn_poker"]}, "greedy"),
+        ({"compare": ["greedy", "greedy"]}, "compare names greedy twice"),
         ({"evaluate_on": ["snake(size=3)"]}, "size is a whole number"),
     ):
         with pytest.raises(InputError, match=message):
@@ -266,6 +268,29 @@ def test_an_interrupted_run_saves_and_goes_on_to_the_same_end(train: Train, tmp_
         assert sft.train(config, folder, log)["ended"] == "steps"
         for file in folder.adapter.iterdir():
             assert file.read_bytes() == (run.path / "adapter" / file.name).read_bytes()
+
+
+RISING = {"evaluate_every": 2, "patience": 2, "epochs": 50, "learning_rate": 0.5, "warmup": 0.0, "schedule": "constant"}
+
+
+def test_the_best_is_written_though_the_disk_had_no_room_for_it(train: Train, full_at: Callable[[int], None]) -> None:
+    run = train(**RISING)
+    full_at(run.summary["best_step"])
+    again = train(**RISING)
+    assert again.summary["best_step"] == run.summary["best_step"] and "was not saved" in again.said
+    written = [(path / "adapter" / "adapter_model.safetensors").read_bytes() for path in (run.path, again.path)]
+    assert written[0] == written[1]
+
+
+def test_a_best_that_is_gone_is_sought_anew(train: Train) -> None:
+    run = train(**RISING)
+    stored = {k: v for k, v in json.loads((run.path / "config.json").read_text()).items() if k != "kind"}
+    shutil.rmtree(run.path / "checkpoints" / f"step-{run.summary['best_step']:06d}")
+    said = io.StringIO()
+    with Run.open(run.path) as folder, RunLog(folder, console=Console(file=said)) as log:
+        summary = sft.train(SFTConfig(**stored), folder, log)
+    assert f"of step {run.summary['best_step']}, is no longer there" in said.getvalue()
+    assert summary["ended"] == "patience" and summary["best_step"] > run.summary["steps"]
 
 
 # ---- one step ------------------------------------------------------------------------------------------------------

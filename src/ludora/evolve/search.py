@@ -26,6 +26,7 @@ from ludora.evolve.selection import conclude_generation, is_converged, keep_afte
 from ludora.evolve.settings import EvolveConfig
 from ludora.evolve.spaces import largest, space_on, targets_of
 from ludora.learn.cohort import Cohort, Plan, Recipe, Trial
+from ludora.learn.conclude import check_start
 from ludora.learn.inherit import inherited
 from ludora.models.checkpoint import pack_tensors, unpack_tensors
 from ludora.models.families import LoraSettings
@@ -327,6 +328,7 @@ def _begin(config: EvolveConfig, run: Run, log: RunLog, stop: Callable[[], bool]
         max_grad_norm=config.max_grad_norm,
     )
     if run.steps:
+        check_start(run, studio.base)
         begun = json.loads(run.load_checkpoint().files["state.json"])
         if begun["data"] != fitness.digest:
             raise InputError(

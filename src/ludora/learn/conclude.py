@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ludora.envs.build import num_players, task_spec
+from ludora.errors import InputError
 from ludora.evals import exact
 from ludora.evals.evaluate import evaluate_tasks
 from ludora.evals.record import Evaluation
@@ -16,10 +17,11 @@ from ludora.evals.replay import telling_games
 from ludora.evals.report import write_report
 from ludora.evals.stages import stage_rows, to_json
 from ludora.models.adapters import Adapter
+from ludora.models.load import Base
 from ludora.models.storage import WEIGHTS, adapter_files
 from ludora.players.base import Explicit, Player, check_plays
 from ludora.players.bots import RandomPlayer
-from ludora.players.build import fixed_player
+from ludora.players.build import check_opponent, fixed_player
 from ludora.players.studio import Studio
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
@@ -73,28 +75,57 @@ def started_from(config: TrainSettings, log: RunLog) -> dict[str, str]:
     return {STARTED: digest}
 
 
+def check_start(run: Run, base: Base, adapter: str = "") -> None:
+    """Refuse to go on with another model, or from another adapter, than a run began with; nothing is changed before.
+
+    Raises:
+        InputError: the weights are not those.
+    """
+    begun = _start(run) if run.steps else {}
+    hint = "bring back the old one, or start a new run with adapter=RUN/adapter"
+    if begun.get("base", base.fingerprint) != base.fingerprint:
+        raise InputError(f"model {base.name} is not what it was when this run began, so it cannot go on exactly", hint)
+    digest = _digest(Path(adapter)) if adapter else ""
+    if begun.get(STARTED, digest) != digest:
+        raise InputError(f"{adapter} is not the adapter that this run began with, so it cannot go on exactly", hint)
+
+
 def ended_as(run: Run) -> dict[str, str]:
     """The adapter that a run has written, and its hash; and that of the one it started from."""
-    start = next((row for row in run.rows("events.jsonl") if row["event"] == "start"), {})
+    start = _start(run)
     started = {STARTED: start[STARTED]} if STARTED in start else {}
     return {"adapter": str(run.adapter), "adapter_sha256": _digest(run.adapter)} | started
+
+
+def _start(run: Run) -> dict[str, Any]:
+    """What a run told when it began; nothing before that."""
+    return next((row for row in run.rows("events.jsonl") if row["event"] == "start"), {})
 
 
 def _digest(adapter: Path) -> str:
     return hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
 
 
-def check_ending(config: TrainSettings, studio: Studio, specs: Iterable[Spec]) -> None:
+def check_ending(config: TrainSettings, studio: Studio, grounds: Sequence[Ground]) -> None:
     """Build once what the end will need, so that a mistake is not found after hours; adapters leave the pack again.
 
     Raises:
-        InputError: a player cannot be had, or cannot play a task.
+        InputError: a player cannot be had, is named twice, or cannot play a task.
     """
-    before, tasks = set(studio.pack.adapters), (*specs, *map(task_spec, config.evaluate_on))
+    before, further = set(studio.pack.adapters), [task_spec(text) for text in config.evaluate_on]
+    names: set[str] = set()
     for text in config.compare:
         player = fixed_player(text, studio)
-        for task in tasks:
+        if player.name in names:
+            raise InputError(f"compare names {player.name} twice", "name each once")
+        names.add(player.name)
+        for task in (*(ground.spec for ground in grounds), *further):
+            check_opponent(text, task)
             check_plays(player, task)
+    for ground in grounds:
+        for task in further:
+            if num_players(task) > 1:
+                check_plays(ground.opponent, task)
     for name in set(studio.pack.adapters) - before:
         studio.pack.remove(name)
 

@@ -119,6 +119,7 @@ class Learner:
             "dropout_draws": self.adapter.draws,
             "kl_coef": self.kl_coef,
             "entropy_coef": self.entropy_coef,
+            "began": self._began(),
             "critic_scale": [self.critic.mean, self.critic.spread, self.critic.seen],
             "baselines": [[*group, mean] for group, mean in self.baselines.means.items()] if self.baselines else [],
             "skipped": [self.actor_optimizer.skipped, self.critic_optimizer.skipped, self.skipped_in_a_row],
@@ -126,11 +127,20 @@ class Learner:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.adapter.draws = state["dropout_draws"]
-        self.kl_coef, self.entropy_coef = state["kl_coef"], state["entropy_coef"]
+        now, then = self._began(), state["began"]
+        if now["kl"] == then["kl"]:  # else it begins as it is now asked for
+            self.kl_coef = state["kl_coef"]
+        if now["entropy"] == then["entropy"]:
+            self.entropy_coef = state["entropy_coef"]
         self.critic.mean, self.critic.spread, self.critic.seen = state["critic_scale"]
         if self.baselines:
             self.baselines.means = {(game, seat): mean for game, seat, mean in state["baselines"]}
         self.actor_optimizer.skipped, self.critic_optimizer.skipped, self.skipped_in_a_row = state["skipped"]
+
+    def _began(self) -> dict[str, list[Any]]:
+        """What the coefficients that adapt began as."""
+        config = self.config
+        return {"kl": [config.kl, config.kl_coef], "entropy": [config.entropy_target, config.entropy_coef]}
 
     # ---- critic ----------------------------------------------------------------------------------------------------
 

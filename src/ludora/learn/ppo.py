@@ -20,9 +20,9 @@ from ludora.errors import TrainingFailed
 from ludora.evals.groups import training_stats
 from ludora.evals.progress import Measures
 from ludora.learn import maths
-from ludora.learn.conclude import Ground, check_ending, conclude, started_from
+from ludora.learn.conclude import Ground, check_ending, check_start, conclude, started_from
 from ludora.learn.credit import Decision, assign, fined
-from ludora.learn.curriculum import Advance, Curriculum
+from ludora.learn.curriculum import Advance, Curriculum, Stage
 from ludora.learn.learner import Learner
 from ludora.learn.metrics import rollout_metrics, speed_metrics
 from ludora.learn.monitors import Monitors
@@ -63,6 +63,10 @@ class Progress:
         self.games += len(finished)
         self.decisions += len(decisions)
         self.stats = training_stats(self.update, mine)
+
+    def forget_best(self) -> None:
+        """From here on the best is sought anew."""
+        self.best, self.best_update, self.stale = None, None, 0
 
 
 def train(
@@ -119,7 +123,7 @@ def train(
         log.metrics(at.update, metrics)
         if at.update % config.save_every == 0 or at.best_update == at.update:
             _save(run, it, at)
-    if run.steps[-1] != at.update:
+    if at.update not in run.steps:
         _save(run, it, at)
     return _finish(run, it, at, log, over)
 
@@ -200,7 +204,7 @@ def _tell(it: Work, at: Progress, metrics: dict[str, float], advance: Advance | 
     for text in it.monitors.observe(metrics):
         log.warn(text)
     if advance:
-        at.best, at.best_update, at.stale = None, None, 0
+        at.forget_best()
         it.monitors.calm()
         log.say(advance.sentence)
         log.event("stage", update=at.update, **advance.to_json())
@@ -220,6 +224,7 @@ class Work:
     replay: Replay
     monitors: Monitors
     measures: dict[int, Measures]  # by stage, made when it is reached
+    unsaved: dict[str, Tensor] = field(default_factory=dict)  # the best adapter, where the disk had no room for it
 
     @property
     def measure(self) -> Measures:
@@ -241,8 +246,9 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
     player, reference = studio.learner(config)
     learner = Learner.create(config, player, reference)
     opponents = Opponents(config, [stage.opponents for stage in curriculum.stages], studio, player)
-    games = [source.example for stage in curriculum.stages for source in stage.games]
-    check_ending(config, studio, games)
+    grounds = _grounds(curriculum.stages, opponents)
+    check_ending(config, studio, grounds)
+    check_start(run, studio.base, config.adapter)
     replay = Replay(config.replay, config.replay_size, config.replay_decay)
     it = Work(studio, learner, opponents, curriculum, replay, Monitors(), {})
     at = _resume(run, it, step, log)
@@ -255,10 +261,19 @@ def _begin(config: PPOConfig, run: Run, log: RunLog, step: int | None) -> tuple[
         threads=studio.threads,
         base=studio.base.fingerprint,
         trainable=trainable,
-        settings={str(spec): told for spec in games if (told := setting(spec))},
+        settings={str(ground.spec): told for ground in grounds if (told := setting(ground.spec))},
         **started_from(config, log),
     )
     return it, at
+
+
+def _grounds(stages: Sequence[Stage], opponents: Opponents) -> list[Ground]:
+    """Where learners of these stages are evaluated."""
+    return [
+        Ground(stage.name, source.example, opponents.fixed(stage.opponents))
+        for stage in stages
+        for source in stage.games
+    ]
 
 
 def _over(config: PPOConfig, at: Progress) -> str:
@@ -304,7 +319,9 @@ def _save(run: Run, it: Work, at: Progress) -> None:
         "caches": keys,
     }
     stats = {"training_stats.json": json.dumps(at.stats, indent=2).encode()} if at.stats else {}
-    run.save_checkpoint(at.update, pack(tensors, state) | stats)
+    saved = run.save_checkpoint(at.update, pack(tensors, state) | stats)
+    if at.best_update == at.update:
+        it.unsaved = {} if saved else tensors["adapter"]
     run.mark_best(at.best_update)
     run.prune(learner.config.keep)
 
@@ -340,6 +357,9 @@ def _resume(run: Run, it: Work, step: int | None, log: RunLog) -> Progress:
     learner.policy.restore_cached(state["caches"], tensors.get("caches", {}), learner.reference)
     log.say(f"resumed from update {found.step}")
     at = Progress(**state["progress"])
+    if at.best_update not in (None, *run.steps):
+        log.warn(f"the best so far, of update {at.best_update}, is no longer there; it is sought anew from here")
+        at.forget_best()
     run.mark_best(at.best_update)
     return at
 
@@ -360,12 +380,8 @@ def _finish(run: Run, it: Work, at: Progress, log: RunLog, reason: str) -> dict[
     if not reason:
         return summary
     if at.best_update not in (None, at.update):
-        tensors, _ = unpack(run.load_checkpoint(at.best_update).files)
-        it.learner.adapter.load_tensors(tensors["adapter"])
+        best = it.unsaved or unpack(run.load_checkpoint(at.best_update).files)[0]["adapter"]
+        it.learner.adapter.load_tensors(best)
     reached = it.curriculum.stages[: it.curriculum.number + 1]
-    grounds = [
-        Ground(stage.name, source.example, it.opponents.fixed(stage.opponents))
-        for stage in reversed(reached)
-        for source in stage.games
-    ]
+    grounds = _grounds(list(reversed(reached)), it.opponents)
     return summary | conclude(run, it.studio, it.learner, grounds, it.learner.config.evaluate_games)

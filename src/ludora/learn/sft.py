@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
 from ludora.data.batches import Homes, Order, digest, units
 from ludora.data.lines import ranges
 from ludora.envs.build import num_players, task_spec
 from ludora.errors import InputError
 from ludora.evals.report import write_report
 from ludora.learn import maths
-from ludora.learn.conclude import Ground, check_ending, conclude, ended_as, started_from
+from ludora.learn.conclude import Ground, check_ending, check_start, conclude, ended_as, started_from
 from ludora.learn.lessons import Lesson, Lessons, prepare
 from ludora.learn.pupil import Pupil, chunks
 from ludora.learn.sums import Sums
@@ -72,6 +74,7 @@ class Setup:
     homes: Homes
     spec: Spec | None  # the game to play at the end
     steps: int  # at most
+    unsaved: dict[str, Tensor] = field(default_factory=dict)  # the best adapter, where the disk had no room for it
 
     @cached_property
     def digest(self) -> str:
@@ -122,7 +125,7 @@ def train(
             pace.values.clear()
         if at.step % config.save_every == 0 or at.best_step == at.step:
             _save(run, config, it, sums, at)
-    if run.steps[-1] != at.step:
+    if at.step not in run.steps:
         _save(run, config, it, sums, at)
     return _finish(run, config, it, at, log, over)
 
@@ -184,7 +187,7 @@ def _begin(config: SFTConfig, log: RunLog) -> Setup:
     steps = min(config.steps or math.inf, order.per_epoch * config.epochs)
     it = Setup(studio, pupil, lessons, measured, asked, order, homes, _game(config, lessons), int(steps))
     log.updates = it.steps
-    _check_opponent(config, it)
+    _check_ground(config, it)
     return it
 
 
@@ -247,12 +250,17 @@ def _opponent(config: SFTConfig, it: Setup) -> Player | None:
     return player
 
 
-def _check_opponent(config: SFTConfig, it: Setup) -> None:
-    """Build the opponent once now, so that a mistake is not found after hours; an adapter leaves the pack again."""
+def _ground(config: SFTConfig, it: Setup, spec: Spec) -> Ground:
+    """The game at the end, and who sits there."""
+    opponent = _opponent(config, it)
+    return Ground("", spec, [(opponent, 1.0)] if opponent else [])
+
+
+def _check_ground(config: SFTConfig, it: Setup) -> None:
+    """Build it once now, so that a mistake is not found after hours; an adapter leaves the pack again."""
     before = set(it.studio.pack.adapters)
-    _opponent(config, it)
     if it.spec:
-        check_ending(config, it.studio, [it.spec])
+        check_ending(config, it.studio, [_ground(config, it, it.spec)])
     for name in set(it.studio.pack.adapters) - before:
         it.studio.pack.remove(name)
 
@@ -277,13 +285,17 @@ def _progress(config: SFTConfig, it: Setup, at: Progress) -> float:
 def _save(run: Run, config: SFTConfig, it: Setup, sums: Sums, at: Progress) -> None:
     """A checkpoint of everything, and the best one kept aside."""
     state = {"progress": asdict(at), "pupil": it.pupil.state(), "sums": sums.values, "examples": it.digest}
-    run.save_checkpoint(at.step, pack(it.pupil.tensors(), state))
+    tensors = it.pupil.tensors()
+    saved = run.save_checkpoint(at.step, pack(tensors, state))
+    if at.best_step == at.step:
+        it.unsaved = {} if saved else tensors["adapter"]
     run.mark_best(at.best_step)
     run.prune(config.keep)
 
 
 def _resume(run: Run, it: Setup, sums: Sums, step: int | None, log: RunLog) -> Progress:
     """The state of the newest sound checkpoint (or of the one asked for); a new start if there is none."""
+    check_start(run, it.studio.base, it.pupil.config.adapter)
     if run.steps:  # before the run is taken back to anything
         _, begun = unpack(run.load_checkpoint(step).files)
         if begun["examples"] != it.digest:
@@ -300,6 +312,9 @@ def _resume(run: Run, it: Setup, sums: Sums, step: int | None, log: RunLog) -> P
     sums.values.update(state["sums"])
     log.say(f"resumed from step {found.step}")
     at = Progress(**state["progress"])
+    if at.best_step not in (None, *run.steps):
+        log.warn(f"the best so far, of step {at.best_step}, is no longer there; it is sought anew from here")
+        at.best, at.best_step, at.stale, at.after = None, None, 0, {}
     run.mark_best(at.best_step)
     return at
 
@@ -322,12 +337,10 @@ def _finish(run: Run, config: SFTConfig, it: Setup, at: Progress, log: RunLog, r
     if not reason:
         return summary
     if at.best_step not in (None, at.step):
-        tensors, _ = unpack(run.load_checkpoint(at.best_step).files)
-        it.pupil.adapter.load_tensors(tensors["adapter"])
+        best = it.unsaved or unpack(run.load_checkpoint(at.best_step).files)[0]["adapter"]
+        it.pupil.adapter.load_tensors(best)
     it.homes.leave()
     if it.spec is None:
         run.write_adapter(adapter_files(it.pupil.adapter, it.studio.base))
         return summary | ended_as(run) | {"report": str(write_report(run.path))}
-    opponent = _opponent(config, it)
-    ground = Ground("", it.spec, [(opponent, 1.0)] if opponent else [])
-    return summary | conclude(run, it.studio, it.pupil, [ground], config.evaluate_games)
+    return summary | conclude(run, it.studio, it.pupil, [_ground(config, it, it.spec)], config.evaluate_games)
