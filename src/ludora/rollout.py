@@ -258,8 +258,17 @@ def _ask(games: Sequence[_Running]) -> list[dict[int, Move]]:
 
 
 def collect(
-    games: Iterable[Game], make_env: MakeEnv, *, slots: int = 1024, max_turns: int = MAX_TURNS, max_tokens: int = 0
+    games: Iterable[Game],
+    make_env: MakeEnv,
+    *,
+    slots: int = 1024,
+    max_turns: int = MAX_TURNS,
+    max_tokens: int = 0,
+    progress: Callable[[], None] = lambda: None,
 ) -> list[Finished]:
-    """Play all games and return them in the order given, whichever ended first."""
-    finished = play(games, make_env, slots=slots, max_turns=max_turns, max_tokens=max_tokens)
-    return sorted(finished, key=lambda f: f.number)
+    """Play all games and return them in the order given, whichever ended first; `progress` is called after each."""
+    found = []
+    for finished in play(games, make_env, slots=slots, max_turns=max_turns, max_tokens=max_tokens):
+        found.append(finished)
+        progress()
+    return sorted(found, key=lambda f: f.number)

@@ -162,12 +162,14 @@ def test_any_game_can_be_watched(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seat 0 (first)" in shown and "(you)" not in shown
 
 
-def on_a_terminal(*arguments: str, keys: list[bytes]) -> str:
+def on_a_terminal(*arguments: str, keys: list[bytes], waits: bytes = b"leaves.") -> str:
     """What a process shows on a terminal; a key is pressed whenever it has drawn a board and waits."""
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     command = [sys.executable, "-m", "ludora", *arguments]
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment, close_fds=True)
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env=environment, preexec_fn=lambda: os.login_tty(slave)
+    )
     os.close(slave)
     shown, answered = b"", 0
     try:
@@ -177,7 +179,7 @@ def on_a_terminal(*arguments: str, keys: list[bytes]) -> str:
                     shown += os.read(master, 65536)
                 except OSError:  # the other side is closed
                     break
-            if shown.count(b"leaves.") > answered and answered < len(keys):
+            if shown.count(waits) > answered and answered < len(keys):
                 os.write(master, keys[answered])
                 answered += 1
         process.wait()
@@ -201,3 +203,31 @@ def test_q_leaves() -> None:
 def test_watching_draws_frames_over_one_another_on_a_terminal() -> None:
     shown = on_a_terminal("play", "snake(size=4, max_steps=5)", "--watch", "bfs", "--delay", "0.01", keys=[])
     assert shown.count("\x1b[H") == int(re.search(r"steps (\d+)", shown)[1]) > 0
+
+
+SHORT = ("evaluate", "hamiltonian", "snake(size=4, max_steps=9)", "snake(size=6, max_steps=9)", "--games", "3")
+ASKED = ("evaluate", "base", "arithmetic", "--games", "3", "--answer-tokens", "2", "--model", "tiny", "--threads", "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "total"), [((*SHORT, "--compare", "bfs"), "games", 12), (ASKED, "answers", 3)]
+)
+def test_an_evaluation_counts_on_a_terminal_and_wipes_it_away(words: tuple[str, ...], what: str, total: int) -> None:
+    shown = on_a_terminal(*words, keys=[])
+    bar, table = shown.split("\x1b[?25h")  # the cursor is shown again where the bar ends
+    assert f"{what} " in bar and "0%" in bar and f" {total}/{total} " in re.sub(r"\x1b\[[0-9;]*m", "", bar)
+    assert "┏" not in bar and "%" in table
+    assert bar.endswith("\x1b[2K") or table.lstrip("\r\n").startswith("\x1b[1A\x1b[2K")
+
+
+def test_an_evaluation_is_silent_elsewhere_and_where_a_person_plays(tmp_path: Path) -> None:
+    done = ludora(*SHORT, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    play = ("evaluate", "random", "kuhn_poker", "--games", "2", "--against", "epsilon(0, human)")
+    assert "0/2" not in on_a_terminal(*play, keys=[b"quit\n"], waits=b"Your move: ")
+
+
+def test_ctrl_c_ends_an_evaluation_and_its_bar() -> None:
+    long = ("evaluate", "hamiltonian", "snake(size=30, max_steps=9999)", "--games", "500")
+    shown = on_a_terminal(*long, keys=[b"\x03"], waits=b"0/500")
+    assert shown.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")

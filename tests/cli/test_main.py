@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ludora.cli.main import run
 from ludora.runs.store import Run
 
 
@@ -197,6 +198,43 @@ def test_config_check(tmp_path: Path) -> None:
         assert done.returncode == 2 and done.stdout == "" and message in done.stderr and "hint:" in done.stderr
     done = ludora("config", "check", "seed", "task=200000042", cwd=tmp_path)
     assert done.stdout == "ok: ppo config for leduc_poker(players=2)\n" or "leduc_poker" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("adapter={}/none", "no adapter in {}/none: adapter_config.json is missing"),
+        ("adapter={}/half", "no adapter in {}/half: adapter_model.safetensors is missing"),
+        ("adapter={}/half/adapter_config.json", "adapter_config.json is not a folder"),
+        ("model={}/none", "there is no model folder {}/none"),
+        ("model={}/half", "{}/half holds an adapter, not a base model"),
+        ("model=tiny:zzz", "there is no tiny model of type 'zzz'"),
+        ("device=tpu", "there is no device 'tpu'"),
+        ("device=cuda:x", "there is no device 'cuda:x'"),
+        ("opponent=adapter({}/none)", "no adapter in {}/none"),
+        ('opponent={{random = 1, "epsilon(0.5, adapter({}/none))" = 1}}', "no adapter in {}/none"),
+        ("opponent=merged({}/none)", "there is no model folder {}/none"),
+        ('compare=["adapter({}/none)"]', "no adapter in {}/none"),
+        ('stages=[{{name = "a", opponent = "adapter({}/none)"}}]', "no adapter in {}/none"),
+    ],
+)
+def test_what_a_config_names_is_looked_for_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "adapter_config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for command in (["config", "check"], ["train", "ppo"]):
+        assert run([*command, "leduc-vs-random", override.format(tmp_path)]) == 2
+        error = "".join(capsys.readouterr().err.splitlines())
+        assert message.format(tmp_path) in error and "hint: " in error and "threads:" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["half"]
+
+
+def test_what_only_the_hub_knows_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    for override in ("model=owner/name", "model=gpt2", "model=tiny:gpt2", "device=cuda:7"):
+        assert run(["config", "check", "leduc-vs-random", override]) == 0
+        assert capsys.readouterr().out == "ok: ppo config for leduc_poker\n"
 
 
 def test_games_by_number_and_by_name(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,25 +206,25 @@ BUILT: list[str] = []
 def test_from_strings_each_player_is_built_once() -> None:
     BUILT.clear()
     evaluation = evaluate(
-        "bold", ["kuhn_poker(players=2)"], build=build, against="first", compare=["first"], games=6, exact=True
+        ["bold", "first"], ["kuhn_poker(players=2)"], build=build, against="first", games=6, exact=True
     )
     assert (evaluation.task, evaluation.against, evaluation.games) == ("kuhn_poker", "first", 6)
     assert [row.player for row in evaluation.rows] == ["bold", "first", BEST]
     assert BUILT == ["bold", "first"]
-    assert evaluate("first", ["blackjack"], build=build, games=3).against == ""
+    assert evaluate(["first"], ["blackjack"], build=build, games=3).against == ""
 
 
 def test_strings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="differ"):
-        evaluate("bold", ["kuhn_poker"], build=build, compare=["bold"])
+        evaluate(["bold", "bold"], ["kuhn_poker"], build=build)
     with pytest.raises(InputError, match="game for one"):
-        evaluate("bold", ["blackjack"], build=build, against="first")
+        evaluate(["bold"], ["blackjack"], build=build, against="first")
     with pytest.raises(InputError, match="game for one"):
-        evaluate("bold", ["blackjack"], build=build, exact=True)
+        evaluate(["bold"], ["blackjack"], build=build, exact=True)
     with pytest.raises(InputError, match="kuhn_pokr"):
-        evaluate("bold", ["kuhn_pokr"], build=build)
+        evaluate(["bold"], ["kuhn_pokr"], build=build)
     with pytest.raises(InputError, match="tasks must differ, got kuhn_poker, kuhn_poker"):
-        evaluate("bold", ["kuhn_poker", "kuhn_poker(players=2)"], build=build)
+        evaluate(["bold"], ["kuhn_poker", "kuhn_poker(players=2)"], build=build)
 
 
 def test_contenders_must_differ_and_an_opponent_must_sit_somewhere() -> None:
@@ -377,3 +378,14 @@ def test_several_tasks_share_a_table() -> None:
         evaluate_tasks([snake_player("greedy")], [specs[0], KUHN], RandomPlayer(), games=2)
     mixed = evaluate_tasks([FirstLegal()], [specs[0], KUHN], RandomPlayer(), games=2)
     assert [e.against for e in (mixed, *mixed.further)] == ["", "random"]
+
+
+def test_every_game_is_told_on_every_task() -> None:
+    told: list[int] = []
+
+    @contextmanager
+    def progress(total: int) -> Iterator[Callable[[], None]]:
+        yield lambda: told.append(total)
+
+    evaluate_tasks([RandomPlayer(), FirstLegal()], [KUHN, Spec("blackjack")], FirstLegal(), games=3, progress=progress)
+    assert told == [14] * 14  # two players, 4 games (3 are no whole deals for two seats) and 3

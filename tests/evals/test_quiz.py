@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -155,6 +156,31 @@ def test_an_adapter_against_the_base(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     assert command_line(["evaluate", *words]) == 2  # the folder is there
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["file/sub", "file/deep/sub", "new/" + "x" * 300])
+def test_where_no_report_can_be_written_is_said_first(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert command_line(["evaluate", "base", "arithmetic", "--model", "tiny", "--out", place]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and " cannot be written: " in error and error.count("\n") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_table_is_there_though_the_report_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("ludora.evals.quiz_report.replace_file", full)
+    words = ["base", "arithmetic", "--games", "2", "--answer-tokens", "2", "--out", str(tmp_path / "out")]
+    assert command_line(["evaluate", *words, "--model", "tiny", "--threads", "1"]) == 1
+    shown = capsys.readouterr()
+    assert "2 questions of its test split" in shown.out and "No space left" in shown.err
 
 
 def test_options_count_where_there_are_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,9 @@ def test_written_answers_are_read_and_cut(monkeypatch: pytest.MonkeyPatch) -> No
     script = [tokenizer.encode(f"{line}\nQuestion: and then?", add_special_tokens=False) for line in lines]
     overs: list[int] = []
 
-    def write(self: Greedy, prompts: object, adapters: Sequence[object], tokens: int, over: object) -> object:
+    def write(
+        self: Greedy, prompts: object, adapters: Sequence[object], tokens: int, over: object, progress: object
+    ) -> object:
         from ludora.types import Stop
 
         out = []

@@ -56,9 +56,10 @@ def test_answers_end_where_they_should_and_the_others_go_on() -> None:
     prompts = [rigs.text(6 + i, i) for i in range(12)]
     free = [answer for answer, _ in Greedy(r.policy, ()).answer(prompts, [None] * 12, 12)]
     stops = tuple({answer[i % 7] for i, answer in enumerate(free)})  # so that rows end at different steps
-    said = Greedy(r.policy, stops).answer(prompts, [None] * 12, 12)
+    told: list[int] = []
+    said = Greedy(r.policy, stops).answer(prompts, [None] * 12, 12, progress=lambda: told.append(1))
     ends = [next((n for n, token in enumerate(answer) if token in stops), None) for answer in free]
-    assert len(set(ends)) > 3
+    assert len(set(ends)) > 3 and len(told) == 12
     for whole, end, (answer, stop) in zip(free, ends, said, strict=True):
         assert answer == whole[:end] and stop is (Stop.LENGTH if end is None else Stop.END)
 
@@ -67,7 +68,11 @@ def test_a_caller_can_end_an_answer() -> None:
     r = rig("llama")
     prompts = [rigs.text(6 + i, i) for i in range(5)]
     free = Greedy(r.policy, ()).answer(prompts, [None] * 5, 8)
-    said = Greedy(r.policy, ()).answer(prompts, [None] * 5, 8, lambda row, tokens: len(tokens) > row)
+    told: list[int] = []
+    said = Greedy(r.policy, ()).answer(
+        prompts, [None] * 5, 8, lambda row, tokens: len(tokens) > row, lambda: told.append(1)
+    )
+    assert len(told) == 5
     assert [answer for answer, _ in said] == [answer[: i + 1] for i, (answer, _) in enumerate(free)]
     assert {stop for _, stop in said} == {Stop.END}
 

@@ -6,8 +6,8 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,16 +23,32 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help
 
 @dataclass(frozen=True)
 class Shown:
-    """What a command found: an object for `--json`, and how to print it for people."""
+    """What a command found: an object for `--json`, how to print it for people, and what is done once it is printed."""
 
     data: Mapping[str, Any]
     show: Callable[[Console], None]
     exit_code: int = 0
+    then: Callable[[], None] = lambda: None
 
 
 def say(text: str) -> None:
     """One line of talk, on stderr."""
     sys.stderr.write(f"{text}\n")
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """What to call after each of `total` games, tasks ...; on a terminal it moves a bar with the time left."""
+    if not (total and sys.stderr.isatty()):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
 
 
 def prints(command: Callable[..., Shown]) -> Callable[..., None]:
@@ -50,6 +66,7 @@ def prints(command: Callable[..., Shown]) -> Callable[..., None]:
             from rich.console import Console
 
             found.show(Console())
+        found.then()
         if found.exit_code:
             raise typer.Exit(found.exit_code)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ludora.cli.common import Shown, prints, say, table
+from ludora.cli.common import Shown, prints, progress, say, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +42,7 @@ def snake(
 
     task = Spec("snake", params=(("max_steps", max_steps), ("size", size), ("text", text)))
     player = build(parse(expert))
-    with _progress(games) as step:
+    with progress("games", games) as step:
         found = generate(Path(out), str(task), player, games=games, seed=seed, eval_share=eval_share, progress=step)
     facts = {part: statistics.to_json() for part, statistics in found.items()}
     rows = [(key, *(_shown(part[key]) for part in facts.values())) for key in facts["train"]]
@@ -68,7 +65,7 @@ def shell(
 
     from ludora.data.shell import generate
 
-    with _progress(games) as step:
+    with progress("games", games) as step:
         found = asdict(generate(Path(out), task, games=games, seed=seed, progress=step))
     rows = [(key, _shown(value)) for key, value in found.items()]
     return Shown({"out": out, "task": task, "seed": seed, **found}, table(f"{out}: {task}", ("", ""), rows))
@@ -162,17 +159,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {n}" for key, n in value.items())
     return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
-
-
-@contextmanager
-def _progress(games: int) -> Iterator[Callable[[], None]]:
-    """What to call after every game; on a terminal it moves a bar with the time left."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("games", total=games)
-        yield lambda: bar.advance(task)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ludora.cli.common import Shown, model_options, prints, say, with_parameters
+from ludora.cli.common import Shown, model_options, prints, progress, say, with_parameters
 from ludora.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _ASKING: dict[str, tuple[Any, Any]] = {
 def _data_set_options(command: Callable[..., Shown]) -> Callable[..., Shown]:
     """Give a command these options; its `how` is the settings of the model, and the options by name."""
 
-    @functools.wraps(command)
+    @wraps(command)
     def run(**given: Any) -> Shown:
         asking = {name: given.pop(name) for name in _ASKING}
         return command(how=(given.pop("settings"), asking), **given)
@@ -70,7 +70,7 @@ def evaluate(
     data set, with a paired test against another.
     """
     from ludora.data.sources import is_dataset
-    from ludora.players.build import build_player, player_spec
+    from ludora.players.build import build_player, check_player, innermost
 
     settings, asking = how
     if data := [task for task in tasks if is_dataset(task)]:
@@ -85,19 +85,22 @@ def evaluate(
             option = name.replace("_", "-")
             raise InputError(f"{tasks[0]} is no data set: --{option} has no effect", f"leave out --{option}")
     from ludora.evals.evaluate import evaluate as measure
+    from ludora.evals.evaluate import unseen
     from ludora.evals.tables import show
 
-    for text in (player, *([] if against is None else [against]), *(compare or ())):
-        player_spec(text)  # all of them, before a model is loaded for one
+    contenders = [player, *(compare or ())]
+    # all of them, before a model is loaded for one
+    specs = [check_player(text) for text in (*contenders, *([] if against is None else [against]))]
+    person = any(innermost(spec).name == "human" for spec in specs)  # a bar would be drawn over what is asked and typed
     found = measure(
-        player,
+        contenders,
         tasks,
         build=lambda text: build_player(text, settings, say),
         against=against,
-        compare=compare or (),
         games=games,
         seed=seed,
         exact=exact,
+        progress=unseen if person else partial(progress, "games"),
     )
     return Shown(found.to_json(), lambda console: show(found, console))
 
@@ -105,22 +108,27 @@ def evaluate(
 def _answers(names: list[str], task: str, settings: ModelSettings, options: dict[str, Any]) -> Shown:
     """What players answer to a data set, and how the first compares with the second."""
     from ludora.evals.quiz import Asking, check_asking, questions, quiz
-    from ludora.evals.quiz_report import show, write
-    from ludora.players.build import player_spec
+    from ludora.evals.quiz_report import check_place, show, write
+    from ludora.players.build import check_player
 
-    players = [player_spec(text) for text in names]
+    players = [check_player(text) for text in names]
     out = options.pop("out")
     folder = Path(out) if out else None
     asking = Asking(**options)
     check_asking(players, task, settings, asking)
-    if folder is not None and folder.exists():
-        raise InputError(f"{folder} exists already", "choose another folder, or delete it first")
+    if folder is not None:
+        check_place(folder)
     data = questions(task, asking)  # before the model: it may be refused
     if data.gaps:
         say(f"{data.source}: {data.gaps}")
     from ludora.players.studio import studio  # torch and transformers: seconds
 
-    found = quiz(players, data, studio(settings, say), asking)
-    if folder is not None:
-        say(f"written: {write(folder, found)}")
-    return Shown(found.to_json(), lambda console: show(found, console))
+    opened = studio(settings, say)
+    with progress("answers", len(players) * len(data.test)) as step:
+        found = quiz(players, data, opened, asking, step)
+
+    def write_it() -> None:
+        if folder is not None:
+            say(f"written: {write(folder, found)}")
+
+    return Shown(found.to_json(), lambda console: show(found, console), then=write_it)

@@ -70,7 +70,8 @@ def check_usable(settings: Settings) -> str:
     Of sft, the task may be that of the data (empty) or `none`. Of evolution, it is a game or a data set.
 
     Raises:
-        InputError: there is no such task, player, data set or file of examples, or none is named.
+        InputError: there is no such task, player, data set, file of examples, adapter, model or device, or none is
+            named.
     """
     from ludora.data.lines import check_file
     from ludora.data.sources import source_spec
@@ -78,24 +79,30 @@ def check_usable(settings: Settings) -> str:
     from ludora.evolve.settings import EvolveConfig
     from ludora.fields import listed
     from ludora.learn.curriculum import stages
-    from ludora.players.build import check_opponents, player_spec
-    from ludora.settings import PPOConfig, SFTConfig, TrainSettings
+    from ludora.models.known import check_adapter, check_device, model_folder
+    from ludora.players.build import check_opponents, check_player
+    from ludora.settings import ModelSettings, PPOConfig, SFTConfig, TrainSettings
 
+    if isinstance(settings, ModelSettings):
+        check_device(settings.device)
+        model_folder(settings.model)
     if isinstance(settings, TrainSettings):
+        if settings.adapter:
+            check_adapter(Path(settings.adapter))
         for player in settings.compare:
-            player_spec(player)
+            check_player(player)
         for task in settings.evaluate_on:
             task_spec(task)
     if isinstance(settings, PPOConfig):
         for player in settings.opponents:  # also where every stage has its own
-            player_spec(player, training=True)
+            check_player(player, training=True)
         found = stages(settings)
         check_opponents(found)
         return ", ".join(dict.fromkeys(source.game for stage in found for source in stage.games))
     if isinstance(settings, SFTConfig):
         if not settings.data or "" in listed(settings.data):
             raise ConfigError("data names no file to learn from", "data=games.jsonl, for example")
-        player_spec(settings.opponent)
+        check_player(settings.opponent)
         task = settings.task if settings.task in ("", "none") else str(task_spec(settings.task))
         for file in (*listed(settings.data), *filter(None, listed(settings.eval_data))):
             check_file(Path(file))
@@ -104,7 +111,7 @@ def check_usable(settings: Settings) -> str:
         if not settings.game:
             return str(source_spec(settings.data))
         for player in (settings.teacher, settings.opponent):
-            player_spec(player)
+            check_player(player)
         return str(task_spec(settings.game))
     return ""
 

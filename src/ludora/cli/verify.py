@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ludora.cli.common import Shown, prints, table
+from ludora.cli.common import Shown, prints, progress, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +44,7 @@ def verify(
         entries = [entry for number in range(instances or 1) for entry in built_in(number)]
     open_sandbox(backend=backend, image=image).close()  # what cannot be had is refused before anything is tried
     options = Options(seconds=seconds, backend=backend, image=image)
-    with _progress(len(entries)) as step:
+    with progress("tasks", len(entries)) as step:
         proofs = prove(entries, options, threads=threads, progress=step)
     bad = unsound(proofs)
     data: dict[str, Any] = {
@@ -69,17 +66,3 @@ def verify(
             table("", ("entry", "reference", "untouched", "why"), rows)(console)
 
     return Shown(data, show, exit_code=1 if bad else 0)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """What to call after every entry; on a terminal it moves a bar with the time left."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("tasks", total=total)
-        yield lambda: bar.advance(task)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from ludora.envs.build import make_env, num_players, setting, singles, task_spec
@@ -29,21 +30,28 @@ from ludora.types import Outcome, Spec, Task, Trajectory
 MOST_GAMES = 10_000_000  # they are held in memory
 JUDGED_BY = {"snake": "apples"}  # the fact that tells how good a game was, where its shaped reward does not
 _CHIPS = "chips per hand"
+# of a number of games, a context that gives what to call after each
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 UNITS = {"leduc_poker": _CHIPS, "kuhn_poker": _CHIPS, "universal_poker": _CHIPS, "shell": "reward per task"}
 
 
+def unseen(games: int) -> AbstractContextManager[Callable[[], None]]:
+    """No progress is shown."""
+    return nullcontext(lambda: None)
+
+
 def evaluate(
-    player: str,
+    contenders: Sequence[str],
     tasks: Sequence[str],
     *,
     build: Callable[[str], Player],
     against: str | None = None,
-    compare: Sequence[str] = (),
     games: int = 200,
     seed: int = 0,
     exact: bool = False,
+    progress: Progress = unseen,
 ) -> Evaluation:
-    """Evaluate PLAYER strings on TASK strings; see `evaluate_players`. `build` makes a player of its string;
+    """Evaluate PLAYER strings on TASK strings; see `evaluate_tasks`. `build` makes a player of its string;
     without `against`, who sits at the other seats plays at random.
 
     Raises:
@@ -57,11 +65,11 @@ def evaluate(
     alone = all(num_players(spec) == 1 for spec in specs)
     if alone and against:
         raise InputError(f"{specs[0]} is a game for one: nobody can be {against}", "leave out --against")
-    contenders = [player, *compare]
     names = contenders if alone else [*contenders, against or "random"]
     built = {name: build(name) for name in dict.fromkeys(names)}  # each once
     opponent = None if alone else built[names[-1]]
-    return evaluate_tasks([built[c] for c in contenders], specs, opponent, games=games, seed=seed, exact=exact)
+    players = [built[c] for c in contenders]
+    return evaluate_tasks(players, specs, opponent, games=games, seed=seed, exact=exact, progress=progress)
 
 
 def evaluate_tasks(
@@ -72,13 +80,21 @@ def evaluate_tasks(
     games: int = 200,
     seed: int = 0,
     exact: bool = False,
+    progress: Progress = unseen,
 ) -> Evaluation:
-    """`evaluate_players` on each task: the first one's record, with the others as `further`."""
+    """`evaluate_players` on each task: the first one's record, with the others as `further`.
+
+    `progress` is opened once every player is there, with the number of games of them all on all tasks.
+    """
     for player in contenders:  # before hours are spent on the first task
         for spec in specs:
             check_plays(player, spec)
     seated = [(spec, against if num_players(spec) > 1 else None) for spec in specs]
-    first, *others = [evaluate_players(contenders, *pair, games=games, seed=seed, exact=exact) for pair in seated]
+    total = len(contenders) * sum(num_players(spec) * _deals(spec, games) for spec in specs)
+    with progress(total) as step:
+        first, *others = [
+            evaluate_players(contenders, *pair, games=games, seed=seed, exact=exact, progress=step) for pair in seated
+        ]
     return replace(first, further=tuple(others))
 
 
@@ -90,6 +106,7 @@ def evaluate_players(
     games: int = 200,
     seed: int = 0,
     exact: bool = False,
+    progress: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Evaluate player objects, so that a trainer loads no model twice.
 
@@ -100,6 +117,7 @@ def evaluate_players(
         games: per contender, rounded up to the same number for every seat; 0 only with `exact`.
         seed: of the deals and of the sampled tests.
         exact: add expected values, exploitability and the best response.
+        progress: called after every game.
 
     Raises:
         InputError: `exact` is not possible, `games` is out of range, two contenders share a name, or a player cannot
@@ -118,7 +136,9 @@ def evaluate_players(
     rows, played = [], []
     for contender in contenders if games else ():
         meter = Meter(contender)
-        finished = _contend(meter, spec, meter if against is contender else against, games, seed)
+        opponent = meter if against is contender else against
+        dealt = [seated(task, meter, opponent) for task in deals(spec, games, seed)]
+        finished = collect(dealt, make_env, progress=progress)
         rows.append(_measure(contender.name, finished, meter))
         played.append(finished)
     own = [_own(finished) for finished in played]
@@ -154,9 +174,14 @@ def deals(spec: Spec, games: int, seed: int) -> list[Task]:
     generator("evaluation order", seed).shuffle(among)
     return [
         Task(among[number % len(among)], stream("evaluation", seed, number) >> 33, seat)
-        for number in range(math.ceil(games / seats))
+        for number in range(_deals(spec, games))
         for seat in range(seats)
     ]
+
+
+def _deals(spec: Spec, games: int) -> int:
+    """How many deals, each played once from every seat, make so many games at least."""
+    return math.ceil(games / num_players(spec))
 
 
 def seated(task: Task, player: Player, against: Player | None) -> Game:
@@ -168,10 +193,6 @@ def seated(task: Task, player: Player, against: Player | None) -> Game:
         return Game(task, (player,))
     named = replace(task, opponent=(against.name,) * others)
     return Game(named, tuple(player if seat == task.seat else against for seat in range(others + 1)))
-
-
-def _contend(player: Player, spec: Spec, against: Player | None, games: int, seed: int) -> list[Finished]:
-    return collect([seated(task, player, against) for task in deals(spec, games, seed)], make_env)
 
 
 def _own(finished: Sequence[Finished]) -> list[Trajectory]:

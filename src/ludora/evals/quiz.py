@@ -6,7 +6,7 @@ Every player answers the same questions, so they are compared question by questi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -225,8 +225,15 @@ def check_metric(metric: str, data: Splits) -> None:
         raise InputError(f"metric = choice needs options, which {data.source} has not", "leave the metric out")
 
 
-def quiz(players: Sequence[Spec], data: Splits, studio: Studio, asking: Asking) -> Quiz:
-    """Put the same questions to players that have a model; the first is the one in question.
+def quiz(
+    players: Sequence[Spec],
+    data: Splits,
+    studio: Studio,
+    asking: Asking,
+    progress: Callable[[], None] = lambda: None,
+) -> Quiz:
+    """Put the same questions to players that have a model; the first is the one in question. `progress` is called
+    after every answer.
 
     Raises:
         InputError: an adapter cannot be loaded, or a question does not fit into the model's context.
@@ -236,7 +243,7 @@ def quiz(players: Sequence[Spec], data: Splits, studio: Studio, asking: Asking) 
     adapters = [studio.load(str(spec.args[0])) if spec.args else None for spec in players]
     scorer = Scorer(studio.policy, studio.chat, asking.answer_tokens)
     metric = asking.metric or ("choice" if data.style == "choice" else "flexible")
-    found = scorer.score(data, data.test, adapters)
+    found = scorer.score(data, data.test, adapters, progress=progress)
     return from_records(data, data.test, asking.seed, metric, dict(zip(map(str, players), found, strict=True)))
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ludora import __version__
+from ludora.data.trajectories import no_place
+from ludora.errors import InputError
 from ludora.evals.page import assemble, section, with_ends
 from ludora.evals.quiz import METRICS, Item, Quiz, QuizRow
 from ludora.evals.report import fenced, inline, table
@@ -94,6 +97,28 @@ def show(quiz: Quiz, console: Console) -> None:
     console.print("In brackets: 95 % intervals. All players were asked the same questions.", style="dim")
     for sentence in verdicts(quiz):
         console.print(plain(sentence))
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that `write` could not make; nothing is left behind.
+
+    Raises:
+        InputError: it is there already, or cannot be made.
+    """
+    try:
+        if folder.exists():
+            raise InputError(f"{folder} exists already", "choose another folder, or delete it first")
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
+    except OSError as error:
+        raise no_place(folder, error) from None
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise no_place(folder, error) from None
+    finally:
+        for path in new:
+            with suppress(OSError):  # it was not made, or somebody else uses it by now
+                path.rmdir()
 
 
 def write(folder: Path, quiz: Quiz) -> Path:

@@ -10,7 +10,7 @@ What the base (None) answers never changes, so it is asked once per `Scorer`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -64,7 +64,13 @@ class Scorer:
             self._known[data.source, written, question] = record
 
     def score(
-        self, data: Splits, questions: Sequence[Question], adapters: Sequence[Adapter | None], *, written: bool = True
+        self,
+        data: Splits,
+        questions: Sequence[Question],
+        adapters: Sequence[Adapter | None],
+        *,
+        written: bool = True,
+        progress: Callable[[], None] = lambda: None,
     ) -> list[list[Record]]:
         """The records of every adapter (None: the base), in the order of the questions.
 
@@ -73,6 +79,7 @@ class Scorer:
             questions: what is asked, any part of the set.
             adapters: each at most once.
             written: have answers written, too; else only likelihoods are computed, at a tenth of the cost or less.
+            progress: called after every answer that is written.
 
         Raises:
             InputError: a question does not fit into the model's context.
@@ -81,7 +88,7 @@ class Scorer:
         new = [q for q in questions if (data.source, written, q) not in self._known] if None in adapters else []
         pairs: list[_Pair] = [(q, a) for a in asked for q in questions]
         pairs += [(q, None) for q in dict.fromkeys(new)]
-        records = self._score(data, pairs, written)
+        records = self._score(data, pairs, written, progress)
         for (question, adapter), record in zip(pairs, records, strict=True):
             if adapter is None:
                 self._known[data.source, written, question] = record
@@ -91,7 +98,7 @@ class Scorer:
         return [base if a is None else by_adapter[id(a)] for a in adapters]
 
     @torch.no_grad()
-    def _score(self, data: Splits, pairs: list[_Pair], written: bool) -> list[Record]:
+    def _score(self, data: Splits, pairs: list[_Pair], written: bool, progress: Callable[[], None]) -> list[Record]:
         records = [
             replace(record, nll=nll, tokens=tokens)
             for record, (nll, tokens) in zip(self._options(data, pairs), self._losses(data, pairs), strict=True)
@@ -111,10 +118,10 @@ class Scorer:
                 truncated=stop is Stop.LENGTH,
                 f1=read.f1,
             )
-            for record, (said, stop, read) in zip(records, self._write(data, pairs), strict=True)
+            for record, (said, stop, read) in zip(records, self._write(data, pairs, progress), strict=True)
         ]
 
-    def _write(self, data: Splits, pairs: list[_Pair]) -> list[tuple[str, Stop, Grade]]:
+    def _write(self, data: Splits, pairs: list[_Pair], progress: Callable[[], None]) -> list[tuple[str, Stop, Grade]]:
         prompts = {q: self.chat.opening(messages(q, data.instruction)) for q, _ in pairs}
         stops = STOPS[data.style]
 
@@ -122,7 +129,11 @@ class Scorer:
             return any(stop in self._text(said[-_TAIL:]).lstrip() for stop in stops)
 
         answers = self.greedy.answer(
-            [prompts[q] for q, _ in pairs], [a for _, a in pairs], self.max_new_tokens, over if stops else _never
+            [prompts[q] for q, _ in pairs],
+            [a for _, a in pairs],
+            self.max_new_tokens,
+            over if stops else _never,
+            progress,
         )
         texts = [(self._text(tokens), stop) for tokens, stop in answers]
         return [

@@ -34,6 +34,7 @@ class Greedy:
         adapters: Sequence[Adapter | None],
         max_new_tokens: int,
         over: Over = lambda number, said: False,
+        progress: Callable[[], None] = lambda: None,
     ) -> list[tuple[Tokens, Stop]]:
         """One answer per row of (prompt, adapter), and why it ended.
 
@@ -42,6 +43,7 @@ class Greedy:
             adapters: per row, or None for the base.
             max_new_tokens: of one answer.
             over: asked after every token, with the row's number and what was said so far, whether that is enough.
+            progress: called after every answer.
 
         Raises:
             InputError: a conversation grows longer than the model's context.
@@ -56,15 +58,20 @@ class Greedy:
                     i = wave[place]
                     if token in self.stop_ids:
                         stops[i] = Stop.END
+                        progress()
                         continue
                     said[i].append(token)
                     if over(i, said[i]):
                         stops[i] = Stop.END
+                        progress()
                     else:
                         going[place] = token
                 return going
 
             write(self.policy, [prompts[i] for i in wave], [adapters[i] for i in wave], max_new_tokens, take)
+            for i in wave:
+                if stops[i] is Stop.LENGTH:
+                    progress()
         return [(tuple(answer), stop) for answer, stop in zip(said, stops, strict=True)]
 
 

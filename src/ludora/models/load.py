@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from ludora.errors import InputError, MissingExtra, nearest
 from ludora.models.builtin import builtin_folder, file_digest, quiet
 from ludora.models.families import decoder_layers, family_of
-from ludora.models.known import BUILTIN, Family
+from ludora.models.known import BUILTIN, Family, model_folder, weight_files
 from ludora.models.machine import pick_device, pick_dtype
 from ludora.models.tiny import tiny_model
 
@@ -187,24 +187,14 @@ def _allow_recompute(model: PreTrainedModel) -> None:
 
 
 def _find(name: str, trust_remote_code: bool, say: Callable[[str], None]) -> _Source:
+    local = model_folder(name)
     if name == BUILTIN:
         folder, digest = builtin_folder(say)
         return _Source(f"gguf-sha256:{digest}", folder)
     if name == "tiny" or name.startswith("tiny:"):
         model, tokenizer = tiny_model(name.partition(":")[2] or "llama")
         return _Source(_state_fingerprint(model), made=(model, tokenizer))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            adapter = (folder / "adapter_config.json").is_file()
-            raise InputError(
-                f"{name} holds an adapter, not a base model" if adapter else f"{name} has no config.json",
-                f"as a player it is adapter({name})" if adapter else "a model folder has config.json and safetensors",
-            )
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"there is no model folder {name}", "give a folder, a hub id, or see: ludora list models")
-    else:
-        folder = _download(name, trust_remote_code, say)
+    folder = local or _download(name, trust_remote_code, say)
     return _Source(_folder_fingerprint(folder, name), folder)
 
 
@@ -224,9 +214,7 @@ def _download(name: str, trust_remote_code: bool, say: Callable[[str], None]) ->
 
 def _folder_fingerprint(folder: Path, name: str) -> str:
     """Hash of the weights. One file: its own; several: of their names and hashes."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InputError(f"{name} has no safetensors weights", "pickled weights (.bin) are never read: convert them")
+    files = weight_files(folder, name)
     if len(files) == 1:
         return f"safetensors-sha256:{file_digest(files[0])}"
     lines = "".join(f"{file.name} {file_digest(file)}\n" for file in files)

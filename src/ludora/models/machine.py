@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ludora.errors import InputError, TrainingFailed, nearest
+from ludora.models.known import check_device
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
@@ -23,11 +24,10 @@ def pick_device(device: str = "auto") -> torch.device:
     Raises:
         InputError: the device is unknown, or not there.
     """
+    check_device(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
-        raise InputError(f"there is no device {device!r}", "write auto, cpu, cuda or cuda:1")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:

@@ -21,9 +21,11 @@ from ludora.errors import InputError
 from ludora.models.adapters import Adapter, AdapterPack
 from ludora.models.checkpoint import pack_tensors
 from ludora.models.families import LoraSettings
+from ludora.models.known import ADAPTER_FILES, check_adapter
 from ludora.models.load import Base
 
-CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "ludora.json"
+CONFIG, WEIGHTS = ADAPTER_FILES
+ORIGIN = "ludora.json"
 
 
 def adapter_files(adapter: Adapter, base: Base) -> dict[str, bytes]:
@@ -89,25 +91,18 @@ def load_adapter(pack: AdapterPack, path: Path, name: str) -> Adapter:
     return adapter
 
 
-_WHERE = "give the folder that holds adapter_config.json, for example runs/NAME/adapter"
-
-
 def read_adapter(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
     """PEFT's config, the tensors, and what the file's header says of its origin (nothing if it was not made here).
 
     Raises:
         InputError: no adapter there, or a damaged one.
     """
+    check_adapter(path)
     try:
         config = json.loads((path / CONFIG).read_text())
         tensors = load_file(path / WEIGHTS)
         with safe_open(path / WEIGHTS, "pt") as handle:
             origin = json.loads((handle.metadata() or {}).get("ludora", "{}"))
-    except FileNotFoundError:
-        missing = next(file for file in (CONFIG, WEIGHTS) if not (path / file).is_file())
-        raise InputError(f"no adapter in {path}: {missing} is missing", _WHERE) from None
-    except NotADirectoryError:
-        raise InputError(f"{path} is not a folder", _WHERE) from None
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"the adapter in {path} cannot be read: {reason}", "copy it again") from None

@@ -14,8 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from ludora.errors import InputError, nearest
-from ludora.models.known import FAMILIES
+from ludora.models.known import check_tiny
 from ludora.rng import stream
 
 CHATML = (
@@ -67,8 +66,7 @@ def tiny_model(
     Raises:
         InputError: the family is not known.
     """
-    if model_type not in FAMILIES:
-        raise InputError(f"there is no tiny model of type {model_type!r}", nearest(model_type, FAMILIES))
+    check_tiny(model_type)
     tokenizer = tiny_tokenizer()
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ludora.envs.build import num_players
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
 from ludora.learn.curriculum import Stage
+from ludora.models.known import check_adapter, model_folder
 from ludora.players import bots, human, search, shell, snake
 from ludora.players.base import Player, check_plays
 from ludora.settings import ModelSettings
@@ -71,15 +73,35 @@ def player_spec(text: str, *, training: bool = False) -> Spec:
     return spec
 
 
+def check_player(text: str, *, training: bool = False) -> Spec:
+    """`player_spec`, once the files are there that it names; still nothing is opened.
+
+    Raises:
+        InputError: as `player_spec`; or there is no such adapter or model.
+    """
+    spec = player_spec(text, training=training)
+    inner = innermost(spec)
+    if inner.name == "adapter":
+        check_adapter(Path(str(inner.args[0])))
+    elif inner.name == "merged":
+        model_folder(str(inner.args[0]))
+    return spec
+
+
+def innermost(spec: Spec) -> Spec:
+    """Who really plays: of a checked `epsilon` the player inside."""
+    while spec.name == "epsilon":
+        spec = player_spec(bots.epsilon_options(spec)[1])
+    return spec
+
+
 def check_opponent(text: str, spec: Spec) -> None:
     """Refuse an opponent that cannot play a game, as far as that can be told without opening a model.
 
     Raises:
-        InputError: as `player_spec`; or it cannot play this game, or is a person and nobody can type.
+        InputError: as `check_player`; or it cannot play this game, or is a person and nobody can type.
     """
-    named = player_spec(text, training=True)
-    while named.name == "epsilon":
-        named = player_spec(bots.epsilon_options(named)[1])
+    named = innermost(check_player(text, training=True))
     if named.name == "human" and not sys.stdin.isatty():
         raise InputError("opponent human needs a person at a terminal", "random, mcts and nash need none")
     if named.name not in ("self", "snapshots", "base", "adapter", "merged"):
@@ -158,10 +180,8 @@ def scripted_player(text: str) -> Player:
     def refused(named: Spec) -> Player:
         raise InputError(f"player {named} needs a model", "random, mcts and nash are players that need none")
 
-    inner = spec = player_spec(text)
-    while inner.name == "epsilon":
-        inner = player_spec(bots.epsilon_options(inner)[1])
-    if inner.name == "human":
+    spec = player_spec(text)
+    if innermost(spec).name == "human":
         raise InputError("player human needs a person at a terminal", "random, mcts and nash need none")
     return _build(spec, refused)
 
