@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.catalogue import BLOCK, CATALOGUE
 from ludora.envs.check import check_env
-from ludora.envs.figures import FILE, Figures, further, page, search_players
+from ludora.envs.figures import CONFIGS, FILE, Figures, further, page, search_players
 from ludora.envs.openspiel_tree import why_not_exact
 from ludora.models.builtin import builtin_folder
 from ludora.models.chat import ChatFormat
@@ -46,11 +46,11 @@ def game(spec: Spec, seed: int, chat: ChatFormat) -> tuple[int, list[int], int]:
 
 
 def measure(index: int, games: int, chat: ChatFormat) -> Figures:
-    """The figures of one numbered game: length and median prompt of config 0, the largest of configs 0 to 7."""
+    """The figures of one numbered game: length and median prompt of config 0, the largest of all its variants."""
     lengths: list[int] = []
     tokens: list[int] = []
     most_tokens = most_legal = longest = 0
-    specs = list(dict.fromkeys(task_spec(str(index * BLOCK + config).zfill(12)) for config in range(8)))
+    specs = list(dict.fromkeys(task_spec(str(index * BLOCK + config).zfill(12)) for config in CONFIGS))
     for variant, spec in enumerate(specs):
         for seed in range(games if variant == 0 else max(1, games // 4)):
             length, read, legal = game(spec, seed, chat)
@@ -96,7 +96,7 @@ def main() -> None:
     figures, checks = {}, {}
     for index, entry in enumerate(CATALOGUE):
         figures[entry.name] = measure(index, options.games, chat)
-        specs = dict.fromkeys(task_spec(str(index * BLOCK + config).zfill(12)) for config in range(8))
+        specs = dict.fromkeys(task_spec(str(index * BLOCK + config).zfill(12)) for config in CONFIGS)
         checks |= {str(spec): checked(spec, options.check) for spec in specs if options.check}
         say(f"{entry.name}: {figures[entry.name]}")
     checks |= {text: checked(task_spec(text), options.check) for text in further() if options.check}

@@ -158,6 +158,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(key: str) -> None:
         ({"train": {"lora": {"r": 0}}}, "rank = 0 is not allowed"),
         ({"env": {"allowed_game_indices": [22]}}, "allowed_game_indices"),
         ({"env": {"allowed_game_indices": [0], "opponent": "mcts"}}, "simultaneous"),
+        ({"curriculum": {"failure_replay_prob": 0.3, "opponent": "self"}}, "replay = 0.3 has no effect"),
         ({"env": {"env_mode": "docker"}}, "env_mode = 'docker'"),
         ({"env": {"allowed_games": [1], "env_mode": "local"}}, "unknown key 'allowed_games'"),
         ({"curriculum": {"curriculum_stages": [{"task_range": [5, 3]}]}}, "holds no task id"),

@@ -55,11 +55,11 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _true_is_no_number(cls, values: Any) -> Any:
-        """Refuse `rank = true`, which would otherwise quietly be 1."""
+        """Refuse `rank = true`, which would otherwise quietly be 1, also in lists and tables."""
         for key, value in values.items() if isinstance(values, Mapping) else ():
             field = cls.model_fields.get(key)
-            if isinstance(value, bool) and field and field.annotation is not bool:
-                raise ConfigError(f"{key} = {str(value).lower()} is not allowed", f"{key}: {field.description}")
+            if field and field.annotation is not bool and (truth := _truth(value)) is not None:
+                raise ConfigError(f"{key} = {shown(truth)} is not allowed", f"{key}: {field.description}")
         return values
 
     @model_validator(mode="after")
@@ -79,6 +79,12 @@ class Settings(BaseModel):
         brought = self.BROUGHT - self.model_fields_set if getattr(self, "adapter", "") else ()
         values = self.model_dump(mode="json", exclude=set(brought))
         return {"kind": self.KIND, **values} if self.KIND else values
+
+
+def _truth(value: Any) -> bool | None:
+    """The value itself if it is true or false, or the first such one in a list or table; None where there is none."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    return next((found for found in inner if isinstance(found, bool)), None)
 
 
 def readable(key: str, text: str) -> None:

@@ -138,7 +138,7 @@ class StageSettings(Settings):
     name: Annotated[str, Field(min_length=1, max_length=40)] = about("what the stage is called", "stage")
     task: str | tuple[str, ...] = about("TASK, ids(FIRST, LAST), or a list of them; empty: the run's", "")
     opponent: str | dict[str, Positive] = about("PLAYER, or a table PLAYER -> weight; empty: the run's", "")
-    threshold: Share = about("success rate that ends the stage; 0: the run's", 0.0)
+    threshold: Share = about("success rate that ends the stage, unless it is the last; 0: the run's", 0.0)
 
     @property
     def tasks(self) -> tuple[str, ...]:

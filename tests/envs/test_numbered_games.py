@@ -10,7 +10,7 @@ import pytest
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode, encode
 from ludora.envs.check import check_env
-from ludora.envs.figures import FILE, checked, figures, further, page, search_players
+from ludora.envs.figures import CONFIGS, FILE, checked, figures, further, page, search_players
 from ludora.envs.openspiel_games import load
 from ludora.envs.openspiel_tree import why_not_exact
 from ludora.errors import InputError
@@ -25,8 +25,8 @@ ROOT = FILE.parents[3]
 
 
 def variants() -> list[str]:
-    """The games of configs 0 to 7, each once."""
-    ids = (index * BLOCK + config for index in range(len(CATALOGUE)) for config in range(8))
+    """Every variant of the numbered games, each once."""
+    ids = (index * BLOCK + config for index in range(len(CATALOGUE)) for config in CONFIGS)
     return list(dict.fromkeys(str(task_spec(str(i).zfill(12))) for i in ids))
 
 
@@ -35,7 +35,9 @@ def broken(text: str, games: int) -> list[str]:
 
 
 def test_there_are_as_many_variants_as_the_figures_say() -> None:
-    assert len(variants()) == sum(f.variants for f in figures().values()) == 61
+    assert len(variants()) == sum(f.variants for f in figures().values()) == 62
+    for index, entry in enumerate(CATALOGUE):
+        assert len({decode(index * BLOCK + config) for config in range(100)}) == figures()[entry.name].variants
     assert len(further()) == len(set(further())) == 30
     assert not {task_spec(text).name for text in further()} & {entry.name for entry in CATALOGUE}
     assert all(load(task_spec(text)).text for text in variants())  # all of them are told in our own words

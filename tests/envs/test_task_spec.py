@@ -57,6 +57,7 @@ def test_task_strings(text: str, expected: str) -> None:
         ("hex(board_size=0)", "no first move", "larger"),
         ("hex(board_size=1000)", "refuses", "other parameters"),
         ("liars_dice(numdice=0)", "refuses", "other parameters"),
+        ("hex(board_size=100)", "its moves have no readable names", "other parameters"),
         ("hex(5)", "key=value", "list games"),
         ("hex:big", "key=value", "list games"),
         ("leduc_poker(players=20)", "not for 20 players", "2 to 10"),

@@ -76,7 +76,10 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "rung_questions": ({}, 1),
     "inherit": (NO_RUNGS, True),
     "tokens": ({}, 1),
-    "stop_converged": ({"generations": 7, "population": 2, "test_size": 0, "learning_rates": (1e-6,)}, True),
+    "stop_converged": (
+        {"generations": 7, "population": 2, "survivors": 1, "test_size": 0, "learning_rates": (1e-6,)},
+        True,
+    ),
     "finalists": (FINALS, 2),
     "final_seeds": (FINALS, 2),
     "ranks": ({}, (2, 3)),

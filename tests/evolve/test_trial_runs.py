@@ -48,6 +48,13 @@ def test_what_a_file_says_of_rungs_steps_aside_with_them(tmp_path: Path) -> None
         load_config(EvolveConfig, str(file), [], PIPELINE_TEST)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_immigrants_that_a_trial_has_no_place_for_step_aside(tmp_path: Path, size: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "evolve"\npopulation = 12\nimmigrants = 6\n')
+    assert load_config(EvolveConfig, str(file), [], SIZES[size]).immigrants == 0
+
+
 def test_a_trial_run_of_a_game(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

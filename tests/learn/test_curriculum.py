@@ -219,9 +219,23 @@ def test_the_state_comes_back() -> None:
         ({"sampler": "progress"}, "one game"),
         ({"task": []}, "names no game"),
         ({"replay_size": 5}, "no effect with replay"),
+        ({"opponent": "self", "replay": 0.5}, "replay = 0.5 has no effect: all games are against oneself"),
+        ({"stages": [{**HARD, "opponent": {"self": 1.0}}], "replay": 0.5}, "replay = 0.5 has no effect"),
     ],
 )
 def test_contradictions(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigError, match=why) as caught:
         stages(PPOConfig(**changes))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"opponent": {"self": 1.0, "random": 0.1}},
+        {"task": ["leduc_poker", "snake(size=4)"], "opponent": "self"},
+        {"stages": [EASY, {**HARD, "opponent": "self"}]},
+    ],
+)
+def test_replay_needs_some_games_that_are_not_against_oneself(changes: dict[str, Any]) -> None:
+    assert stages(PPOConfig(**changes, replay=0.5))

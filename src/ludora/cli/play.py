@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ludora.players.base import Player
 
 DELAY = 0.15  # seconds of a frame on a terminal
+LONGEST = 3600
 
 
 @model_options
@@ -23,7 +24,7 @@ def play(
     against: Annotated[str | None, typer.Option(help="PLAYER of the other seats; else random.")] = None,
     watch: Annotated[str, typer.Option(help="PLAYER that plays in your place, while you look on.")] = "",
     delay: Annotated[
-        float | None, typer.Option(min=0.0, help="Seconds between moves you watch; 0.15 on a terminal, else 0.")
+        float | None, typer.Option(help="Seconds between moves you watch; 0.15 on a terminal, else 0.")
     ] = None,
     seat: Annotated[int, typer.Option(help="Your seat, from 0.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Seed of the deal; the same seed deals the same game.")] = None,
@@ -47,6 +48,8 @@ def play(
         raise InputError(f"{spec} is a game for one: --against has no effect", "leave out --against")
     if delay is not None and not watch:
         raise InputError("--delay has no effect without --watch", "add --watch PLAYER")
+    if delay is not None and not 0 <= delay <= LONGEST:
+        raise InputError(f"--delay {delay:g} is out of range", f"0 to {LONGEST} seconds")
     console = Console()
     live = console.is_terminal and not console.is_dumb_terminal
     pause = DELAY * live if delay is None else delay

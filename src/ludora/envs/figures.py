@@ -19,6 +19,7 @@ from ludora.errors import InputError
 from ludora.players.search import build
 from ludora.types import Spec
 
+CONFIGS = range(9)  # config numbers that give every variant of every numbered game
 FILE = Path(__file__).with_name("games.json")
 SEARCHERS = ("mcts", "ismcts", "nash")
 
@@ -28,7 +29,7 @@ class Figures:
     """Of one numbered game, between uniform players.
 
     `turns` (of all seats) and `tokens` (of one prompt, rules included, SmolLM2's tokenizer) are medians of config 0;
-    the others are the most met in configs 0 to 7, which make `variants` different games. `exact`: the tree of config
+    the others are the most met in configs 0 to 8, which make `variants` different games. `exact`: the tree of config
     0 can be solved. `search`: the players of `SEARCHERS` that can play it.
     """
 
@@ -131,7 +132,7 @@ def page() -> str:
         "A task id is `index * 100_000_000 + config`; configs that give the same parameters give the same game. Turns "
         "and tokens are those of games between uniform players with the rules in the prompt, options as letters where "
         "there are at most 26, and no history, counted with SmolLM2's tokenizer: the median of config 0, and the most "
-        "met in configs 0 to 7. *Options* is the largest number of legal actions met there. *Exact*: values and "
+        "met in configs 0 to 8. *Options* is the largest number of legal actions met there. *Exact*: values and "
         "exploitability can be computed (`--exact`). *Search*: which search players can play it; `mcts` sees what is "
         "hidden, "
         "`ismcts` does not, and each refuses what it is not listed for.",
@@ -154,7 +155,7 @@ def page() -> str:
         "",
         "## Conformance",
         "",
-        f"`ludora check-env` was run on the {len(numbered)} games that configs 0 to 7 of the {len(CATALOGUE)} numbered "
+        f"`ludora check-env` was run on the {len(numbered)} games that configs 0 to 8 of the {len(CATALOGUE)} numbered "
         f"games make, and on {len(further())} others: {', '.join(f'`{text}`' for text in further())}. "
         + (f"Broken: {'; '.join(broken)}." if broken else "All promises were kept."),
         "",

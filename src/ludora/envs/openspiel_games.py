@@ -230,6 +230,8 @@ def load(spec: Spec) -> Loaded:
     except (pyspiel.SpielError, MemoryError, ValueError, OverflowError, LookupError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = re.sub(r"^/\S+ ", "", reason)  # the path of a source file on the machine that built the engine
+        if isinstance(error, UnicodeError):  # hex counts its columns on, past z and past text
+            reason = "its moves have no readable names"
         raise InputError(f"OpenSpiel refuses {spec}: {reason}", "try other parameters") from error
     kind = game.get_type()
     if kind.dynamics == pyspiel.GameType.Dynamics.MEAN_FIELD:

@@ -55,11 +55,11 @@ def _births(config: EvolveConfig, space: Space, history: History, points: Points
         yield from _start(config, space, history, points)
         return
     parents = history.survivors
-    room = max(0, config.population - len(parents))
-    immigrants = min(config.immigrants, room)
-    pairs = round((room - immigrants) * config.crossover) if len(parents) > 1 else 0
+    room = config.population - len(parents)
+    children = room - config.immigrants
+    pairs = round(children * config.crossover) if len(parents) > 1 else 0
     for number in range(room):
-        kind = "crossover" if number < pairs else "mutation" if number < room - immigrants else "immigrant"
+        kind = "crossover" if number < pairs else "mutation" if number < children else "immigrant"
         birth = _child(config, space, history, parents, (kind, number))
         if birth:
             yield birth

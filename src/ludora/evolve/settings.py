@@ -151,6 +151,17 @@ class EvolveConfig(RunSettings):
             raise ConfigError(
                 f"survivors = {self.survivors} are more than population = {self.population}", "keep fewer"
             )
+        if self.generations > 1 and self.survivors == self.population:
+            raise ConfigError(
+                f"survivors = {self.survivors} leave no place for children in population = {self.population}",
+                "keep fewer, or set generations=1",
+            )
+        if self.survivors + self.immigrants > self.population:
+            raise ConfigError(
+                f"immigrants = {self.immigrants} and survivors = {self.survivors} are more than "
+                f"population = {self.population}",
+                "draw or keep fewer",
+            )
         if self.inherit and self.rungs:
             raise ConfigError("rungs have no effect with inherit: a child goes on where its parent was", "set rungs=[]")
         return self
@@ -245,6 +256,7 @@ QUICK_TEST: dict[str, Any] = {
     "generations": 2,
     "survivors": 2,
     "starters": 0,
+    "immigrants": 0,
     "train_size": 100,
     "eval_size": 20,
     "evaluate_games": 20,

@@ -17,6 +17,7 @@ from ludora.envs.build import num_players
 from ludora.envs.figures import figures
 from ludora.envs.sources import Source, sources
 from ludora.errors import ConfigError
+from ludora.grammar import parse
 from ludora.learn.replay import SELF
 from ludora.rng import generator
 from ludora.settings import PPOConfig
@@ -73,7 +74,7 @@ def stages(config: PPOConfig) -> tuple[Stage, ...]:
 
     Raises:
         InputError: a TASK or range of ids cannot be read.
-        ConfigError: learning progress has only one game to choose from.
+        ConfigError: learning progress has only one game to choose from, or replay nothing to keep.
     """
     found = tuple(
         Stage(
@@ -86,7 +87,18 @@ def stages(config: PPOConfig) -> tuple[Stage, ...]:
     ) or (Stage("all", _games(config.tasks), config.opponents, config.threshold),)
     if config.sampler == "progress" and all(len(stage.games) == 1 for stage in found):
         raise ConfigError("sampler = progress has no effect with one game", "name several tasks, or leave it out")
+    if config.replay and not any(_can_be_lost(stage) for stage in found):
+        raise ConfigError(
+            f"replay = {config.replay:g} has no effect: all games are against oneself, and those are not kept",
+            "set replay=0, or add another opponent",
+        )
     return found
+
+
+def _can_be_lost(stage: Stage) -> bool:
+    """Whether a stage has games that are not against oneself: somebody else's, or games for one."""
+    others = {parse(player).name for player in stage.opponents} - {SELF}
+    return bool(others) or any(num_players(source.example) == 1 for source in stage.games)
 
 
 def _games(tasks: Sequence[str]) -> dict[Source, float]:
