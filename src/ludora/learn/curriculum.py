@@ -26,6 +26,7 @@ from ludora.types import Outcome, Spec, Task, Trajectory
 FAST, SLOW = 0.5, 0.9  # decay per update of the two means of a game's score whose distance is its progress
 EXPLORE = 0.25  # share of the draws that learning progress does not decide
 UNKNOWN_TOKENS = 2000.0  # of one game nobody has measured, until it is
+OF_OPTIONS = ("labels", "retries", "invalid_penalty")  # keys about options to choose from
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def stages(config: PPOConfig) -> tuple[Stage, ...]:
 
     Raises:
         InputError: a TASK or range of ids cannot be read.
-        ConfigError: learning progress has only one game to choose from, or replay nothing to keep.
+        ConfigError: learning progress has only one game to choose from, replay nothing to keep, or all tasks are of a
+            shell and something is said about the choice of an option.
     """
     found = tuple(
         Stage(
@@ -92,6 +94,12 @@ def stages(config: PPOConfig) -> tuple[Stage, ...]:
             f"replay = {config.replay:g} has no effect: all games are against oneself, and those are not kept",
             "set replay=0, or add another opponent",
         )
+    if all(source.example.name == "shell" for stage in found for source in stage.games):
+        for key in OF_OPTIONS:
+            if (value := getattr(config, key)) != type(config).model_fields[key].default:
+                raise ConfigError(
+                    f"{key} = {value} has no effect in a shell: any text is an answer", f"leave {key} out"
+                )
     return found
 
 
