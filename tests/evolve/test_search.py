@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load, save
+from tests.learn.resuming import bf16_model
 
 from ludora.cli.main import run as ludora
-from ludora.errors import TrainingFailed
+from ludora.errors import InputError, TrainingFailed
 from ludora.evals.quiz import Quiz
 from ludora.evals.records import Record
 from ludora.evolve.fitness import DataFitness
@@ -121,6 +123,17 @@ def test_the_best_adapter_is_one_of_peft(evolved: Evolved, tmp_path: Path) -> No
     with torch.no_grad(), pack.rows((ours, 1)):
         mine = fresh.model(input_ids=ids).logits
     assert torch.allclose(mine, theirs, atol=1e-4) and not torch.allclose(mine, plain, atol=1e-3)
+
+
+def test_another_model_is_not_gone_on_with(evolved: Evolved, tmp_path: Path) -> None:
+    model = bf16_model(tmp_path / "model")
+    _, run, _ = evolved(model=model, population=2, survivors=1, generations=1, starters=0)
+    weights = tmp_path / "model" / "model.safetensors"
+    config = EvolveConfig(**{key: value for key, value in run.config.items() if key != "kind"})
+    weights.write_bytes(save({key: tensor + 1 for key, tensor in load(weights.read_bytes()).items()}, {"format": "pt"}))
+    refused = pytest.raises(InputError, match="is not what it was when this run began")
+    with refused, Run.open(run.path) as folder, RunLog(folder, console=Console(file=io.StringIO())) as log:
+        evolve(config, folder, log)
 
 
 def test_the_seeds_clones_reuse_their_parents_result(evolved: Evolved) -> None:

@@ -127,7 +127,7 @@ class Learner:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.adapter.draws = state["dropout_draws"]
-        now, then = self._began(), state["began"]
+        now, then = self._began(), state.get("began", self._began())
         if now["kl"] == then["kl"]:  # else it begins as it is now asked for
             self.kl_coef = state["kl_coef"]
         if now["entropy"] == then["entropy"]:
