@@ -19,7 +19,7 @@ demo: $(CORE)
 	$(BIN)/ludora demo
 
 test: $(DEV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow

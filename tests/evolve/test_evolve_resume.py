@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.learn.resuming import Order, driving
+from tests.learn.resuming import Order, driving, killed_at_random
 
 from ludora.runs.store import Run
 
@@ -103,9 +102,7 @@ def test_killed_inside_saves_and_between_steps(order: Order, undisturbed: Path, 
 
 
 def test_killed_again_and_again_at_random_moments(order: Order, undisturbed: Path, tmp_path: Path) -> None:
-    run, draw = tmp_path / "run", random.Random()
-    killed = [order(run, f"after:{draw.uniform(0.2, 1.5):.3f}") for _ in range(3)]
-    assert -9 in killed
+    run = killed_at_random(order, tmp_path, 3)
     assert order(run) == 0
     assert differences(run, undisturbed) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,19 @@ def driving() -> Iterator[Order]:
     yield give
     writer.close()
     process.wait()
+
+
+def killed_at_random(order: Order, folder: Path, times: int) -> Path:
+    """A run that was killed so many times at random moments; begun anew, under earlier kills, if it ended before one."""
+    draw, latest, attempt, killed = random.Random(), 1.5, 0, 0
+    while killed < times:
+        code = order(folder / str(attempt), f"after:{draw.uniform(0.0, latest):.3f}")
+        assert code in (0, -9)
+        if code:
+            killed += 1
+        else:  # this machine is faster
+            latest, attempt, killed = latest / 2, attempt + 1, 0
+    return folder / str(attempt)
 
 
 def outcome(path: Path) -> dict[str, Any]:

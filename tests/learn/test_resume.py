@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.learn.resuming import Change, Order, altered, bf16_model, differences, drop_moments, set_state
+from tests.learn.resuming import (
+    Change,
+    Order,
+    altered,
+    bf16_model,
+    differences,
+    drop_moments,
+    killed_at_random,
+    set_state,
+)
 
 from ludora.runs.store import Run
 
@@ -140,9 +148,7 @@ def test_killed_between_a_save_and_the_mark_that_it_is_the_best(order: Order, tm
 
 
 def test_killed_at_random_moments(order: Order, undisturbed: Path, tmp_path: Path) -> None:
-    run, draw = tmp_path / "run", random.Random()
-    killed = [order(run, f"after:{draw.uniform(0.2, 1.6):.3f}") for _ in range(6)]
-    assert -9 in killed
+    run = killed_at_random(order, tmp_path, 4)
     finish(order, run)
     assert differences(run, undisturbed) == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,16 @@ from typing import Any
 
 import pytest
 from tests.learn import toy
-from tests.learn.resuming import Change, Order, altered, bf16_model, differences, drop_moments, set_state
+from tests.learn.resuming import (
+    Change,
+    Order,
+    altered,
+    bf16_model,
+    differences,
+    drop_moments,
+    killed_at_random,
+    set_state,
+)
 
 # all that has a state: dropout, trunk cache, sums between lines of metrics, evaluations by loss and by answers
 CONFIG: dict[str, Any] = {
@@ -70,9 +78,7 @@ def test_killed_inside_saves_and_between_steps(order: Order, undisturbed: Path, 
 
 
 def test_killed_at_random_moments(order: Order, undisturbed: Path, tmp_path: Path) -> None:
-    run, draw = tmp_path / "run", random.Random()
-    killed = [order(run, f"after:{draw.uniform(0.1, 0.8):.3f}") for _ in range(3)]
-    assert -9 in killed
+    run = killed_at_random(order, tmp_path, 3)
     assert order(run) == 0
     assert differences(run, undisturbed) == []
 

@@ -63,11 +63,12 @@ def test_no_verdict_is_forged_where_usr_can_be_written_to(writable: Root) -> Non
 
 @pytest.mark.parametrize("forgery", [f for f in FORGERIES if f.works != "never"], ids=lambda f: f.name)
 def test_these_forgeries_work_where_the_verdict_is_any_command(root: Root, writable: Root, forgery: Forgery) -> None:
-    """Otherwise that they do not work on a trusted one would say nothing."""
+    """Otherwise that they do not work on a trusted one would say nothing. A daemon among them may lose its race."""
     if shutil.which(forgery.needs, path="/usr/bin") is None:
         pytest.skip(f"{forgery.needs} is not installed")
     used = writable if forgery.works == "/usr" else root
-    assert not forge(forgery, lambda limits: open_sandbox(limits, root=used), trusted=False).contained
+    tries = (forge(forgery, lambda limits: open_sandbox(limits, root=used), trusted=False) for _ in range(10))
+    assert not all(found.contained for found in tries)
 
 
 ON_AN_OVERLAY = """
