@@ -20,6 +20,8 @@ from ludora.cli.main import run
         (["shell", "verify", "--backend", "docker"], "docker needs an image"),
         (["shell", "verify", "--image", "debian"], "an image (debian) is for docker or podman"),
         (["shell", "probe", "--image", "debian"], "an image (debian) is for docker or podman"),
+        (["evaluate", "random", "shell", "--compare", "epsilon(0.1, base)"], "a shell lists no actions to choose from"),
+        (["play", "shell", "--watch", "base"], "a shell lists no actions to choose from"),
         (["data", "shell", "out.jsonl", "--task", "leduc_poker"], "is not to be learnt from"),
     ],
 )

@@ -219,6 +219,7 @@ def test_the_state_comes_back() -> None:
         ({"sampler": "progress"}, "one game"),
         ({"task": []}, "names no game"),
         ({"replay_size": 5}, "no effect with replay"),
+        ({"task": ["shell(level=1)", "shell(level=2)"]}, "a shell lists no actions to choose from"),
         ({"task": "shell", "act": "say", "labels": "names"}, "labels = names has no effect in a shell"),
         ({"task": "shell", "act": "say", "retries": 7}, "retries = 7 has no effect in a shell"),
         ({"task": "shell", "act": "say", "invalid_penalty": 5.0}, "invalid_penalty = 5.0 has no effect in a shell"),

@@ -35,7 +35,7 @@ def play(
 
     from ludora.envs.build import make_env, num_players, task_spec
     from ludora.players.base import check_plays
-    from ludora.players.build import build_player
+    from ludora.players.build import build_player, check_acting, check_player
     from ludora.players.human import HumanPlayer, Watched, keyboard
     from ludora.rollout import Game, collect
     from ludora.types import Task
@@ -55,6 +55,7 @@ def play(
     pause = DELAY * live if delay is None else delay
 
     def seated(text: str) -> Player:
+        check_acting(check_player(text), [spec], settings)
         player = build_player(text, settings, say)
         check_plays(player, spec)
         return Watched(player, console, pause) if watch else player

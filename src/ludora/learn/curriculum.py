@@ -95,6 +95,8 @@ def stages(config: PPOConfig) -> tuple[Stage, ...]:
             "set replay=0, or add another opponent",
         )
     if all(source.example.name == "shell" for stage in found for source in stage.games):
+        if config.act == "choose":
+            raise ConfigError("act = choose: a shell lists no actions to choose from", "set act=say")
         for key in OF_OPTIONS:
             if (value := getattr(config, key)) != type(config).model_fields[key].default:
                 raise ConfigError(

@@ -38,6 +38,8 @@ PLAYERS: Mapping[str, str] = {
     "snapshots": "earlier selves of the learner, snapshots(last=5); only as a training opponent",
 }
 
+MODELS = ("base", "adapter", "merged")
+
 
 def player_spec(text: str, *, training: bool = False) -> Spec:
     """The checked spec of a PLAYER string: nothing is opened, so a slip is told before a model is loaded.
@@ -95,6 +97,16 @@ def innermost(spec: Spec) -> Spec:
     return spec
 
 
+def check_acting(player: Spec, tasks: Iterable[Spec], settings: ModelSettings) -> None:
+    """Refuse a model that is to choose where there is nothing but to say: its short answers would be cut off.
+
+    Raises:
+        InputError: all tasks are of a shell, and `act` is choose.
+    """
+    if innermost(player).name in MODELS and settings.act == "choose" and all(task.name == "shell" for task in tasks):
+        raise InputError("a shell lists no actions to choose from", "add --act say, and --max-new-tokens 120 or so")
+
+
 def check_opponent(text: str, spec: Spec) -> None:
     """Refuse an opponent that cannot play a game, as far as that can be told without opening a model.
 
@@ -104,7 +116,7 @@ def check_opponent(text: str, spec: Spec) -> None:
     named = innermost(check_player(text, training=True))
     if named.name == "human" and not sys.stdin.isatty():
         raise InputError("opponent human needs a person at a terminal", "random, mcts and nash need none")
-    if named.name not in ("self", "snapshots", "base", "adapter", "merged"):
+    if named.name not in ("self", "snapshots", *MODELS):
         check_plays(_scripted(named), spec)
 
 
