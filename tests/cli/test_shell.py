@@ -21,6 +21,11 @@ from ludora.cli.main import run
         (["shell", "verify", "--image", "debian"], "an image (debian) is for docker or podman"),
         (["shell", "probe", "--image", "debian"], "an image (debian) is for docker or podman"),
         (["evaluate", "random", "shell", "--compare", "epsilon(0.1, base)"], "a shell lists no actions to choose from"),
+        (
+            ["evaluate", "random", "shell", "--max-new-tokens", "7", "--act", "say"],
+            "no player is a model: --act has no",
+        ),
+        (["play", "leduc_poker", "--temperature", "0.5"], "no player is a model: --temperature has no effect"),
         (["play", "shell", "--watch", "base"], "a shell lists no actions to choose from"),
         (["data", "shell", "out.jsonl", "--task", "leduc_poker"], "is not to be learnt from"),
     ],

@@ -71,7 +71,7 @@ def evaluate(
     """
     from ludora.data.sources import is_dataset
     from ludora.envs.build import task_spec
-    from ludora.players.build import build_player, check_acting, check_player, innermost
+    from ludora.players.build import build_player, check_models, check_player, innermost
 
     settings, asking = how
     if data := [task for task in tasks if is_dataset(task)]:
@@ -92,9 +92,7 @@ def evaluate(
     contenders = [player, *(compare or ())]
     # all of them, before a model is loaded for one
     specs = [check_player(text) for text in (*contenders, *([] if against is None else [against]))]
-    playing = [task_spec(task) for task in tasks]
-    for spec in specs:
-        check_acting(spec, playing, settings)
+    check_models(specs, [task_spec(task) for task in tasks], settings)
     person = any(innermost(spec).name == "human" for spec in specs)  # a bar would be drawn over what is asked and typed
     found = measure(
         contenders,

@@ -35,7 +35,7 @@ def play(
 
     from ludora.envs.build import make_env, num_players, task_spec
     from ludora.players.base import check_plays
-    from ludora.players.build import build_player, check_acting, check_player
+    from ludora.players.build import build_player, check_models, check_player
     from ludora.players.human import HumanPlayer, Watched, keyboard
     from ludora.rollout import Game, collect
     from ludora.types import Task
@@ -50,18 +50,19 @@ def play(
         raise InputError("--delay has no effect without --watch", "add --watch PLAYER")
     if delay is not None and not 0 <= delay <= LONGEST:
         raise InputError(f"--delay {delay:g} is out of range", f"0 to {LONGEST} seconds")
+    named = [watch] * bool(watch) + ["random" if against is None else against] * (seats > 1)
+    check_models(map(check_player, named), [spec], settings)
     console = Console()
     live = console.is_terminal and not console.is_dumb_terminal
     pause = DELAY * live if delay is None else delay
 
     def seated(text: str) -> Player:
-        check_acting(check_player(text), [spec], settings)
         player = build_player(text, settings, say)
         check_plays(player, spec)
         return Watched(player, console, pause) if watch else player
 
     mine = seated(watch) if watch else HumanPlayer(console, key=keyboard() if live else None)
-    opponent = seated("random" if against is None else against) if seats > 1 else mine
+    opponent = seated(named[-1]) if seats > 1 else mine
     deal = secrets.randbelow(2**31) if seed is None else seed
     say(f"seed {deal}")
     sitting = [mine if i == seat else opponent for i in range(seats)]

@@ -97,13 +97,19 @@ def innermost(spec: Spec) -> Spec:
     return spec
 
 
-def check_acting(player: Spec, tasks: Iterable[Spec], settings: ModelSettings) -> None:
-    """Refuse a model that is to choose where there is nothing but to say: its short answers would be cut off.
+def check_models(players: Iterable[Spec], tasks: Iterable[Spec], settings: ModelSettings) -> None:
+    """Refuse what is said about models where none plays, or where a model could not act as it is told to.
 
     Raises:
-        InputError: all tasks are of a shell, and `act` is choose.
+        InputError: no player is a model, and `settings` are not the default ones; or all tasks are of a shell, and
+            `act` is choose, which leaves no way to ask for answers longer than 32 tokens.
     """
-    if innermost(player).name in MODELS and settings.act == "choose" and all(task.name == "shell" for task in tasks):
+    if not any(innermost(player).name in MODELS for player in players):
+        for key, value in settings.model_dump().items():
+            if value != type(settings).model_fields[key].default:
+                option = key.replace("_", "-")
+                raise InputError(f"no player is a model: --{option} has no effect", f"leave out --{option}")
+    elif settings.act == "choose" and all(task.name == "shell" for task in tasks):
         raise InputError("a shell lists no actions to choose from", "add --act say, and --max-new-tokens 120 or so")
 
 
