@@ -10,7 +10,7 @@ from itertools import count, islice
 
 import pytest
 
-from ludora.envs.build import make_env, task_spec
+from ludora.envs.build import make_env, num_players, task_spec
 from ludora.errors import EnvBroken, InputError
 from ludora.players.base import Player
 from ludora.players.bots import FirstLegal, RandomPlayer, ScriptedPlayer
@@ -226,6 +226,23 @@ def test_truncation(limit: int, moves: tuple[int, int]) -> None:
     for t in played.trajectories:
         assert t.end is (End.TERMINATED if ended else End.TRUNCATED)
         assert t.outcome is (Outcome.DREW if ended else Outcome.TRUNCATED) and t.score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "facts"),
+    [
+        ("snake(size=4)", 0.0, {"apples", "length", "steps", "reversals", "end_reason"}),
+        ("2048", 0.0, set()),
+        ("leduc_poker", 0.5, set()),
+    ],
+)
+def test_a_game_that_is_cut_off_says_how_it_stands(text: str, score: float, facts: set[str]) -> None:
+    spec = task_spec(text)
+    players = [FirstLegal() for _ in range(num_players(spec))]
+    [played] = collect([Game(Task(spec, 1), players)], make_env, max_turns=1)
+    for t in played.trajectories:
+        assert (t.end, t.outcome) == (End.TRUNCATED, Outcome.TRUNCATED)
+        assert t.score == pytest.approx(score, abs=0.01) and set(t.info) == facts
 
 
 class Talker(RandomPlayer):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
-from ludora.envs.base import Env
+from ludora.envs.base import Env, Standing
 from ludora.errors import EnvBroken
 from ludora.players.base import Player
 from ludora.rng import stream
@@ -158,8 +158,7 @@ class _Running:
         return Finished(self.game, trajectories, self.error, self.number, self.retried)
 
     def _trajectories(self) -> tuple[Trajectory, ...]:
-        n = len(self.seats)
-        result = Result(End.TRUNCATED, (Outcome.TRUNCATED,) * n, (0.5,) * n) if self.truncated else self.env.result()
+        result = _cut_off(self.env) if self.truncated else self.env.result()
         return tuple(
             Trajectory(
                 self.game.task,
@@ -180,7 +179,13 @@ def _why(error: EnvBroken) -> str:
     return error.message or "the environment broke"
 
 
-MAX_TURNS = 10_000  # no game of ours goes on for so long; one that would must not hang the others
+def _cut_off(env: Env) -> Result:
+    """Of a game that was stopped: neither won nor lost, and half a score to all, unless it says how it stands."""
+    scores, info = env.standing() if isinstance(env, Standing) else ((0.5,) * env.num_seats, {})
+    return Result(End.TRUNCATED, (Outcome.TRUNCATED,) * env.num_seats, scores, info)
+
+
+MAX_TURNS = 1_000_000  # no game of ours goes on for so long; one that would must not hang the others
 
 
 def play(

@@ -34,6 +34,9 @@ from ludora.grammar import parse
 _SHAPE = frozenset({"rank", "alpha", "targets", "layers"})
 
 
+ACTING = ("act", "labels", "history", "reasoning", "top_p", "max_new_tokens", "retries")  # beside the temperature
+
+
 class ModelSettings(Settings):
     """Which language model, on what machine, and how it acts."""
 
@@ -180,10 +183,12 @@ class PPOConfig(TrainSettings):
     updates: AtLeastOne = about("updates at most", 1000)
     epochs: AtLeastOne = about("passes over the decisions of one update", 2)
     minibatch: AtLeastOne = about("decisions of one optimiser step", 256)
-    warmup_updates: Count = about("updates over which the learning rate rises from 0", 0)
+    warmup_updates: Count = about("updates over which the learning rate rises, evenly, beside its schedule", 0)
 
     clip: Annotated[float, Field(gt=0.0, lt=1.0)] = about("PPO: how far the probability ratio may pay", 0.2)
-    value_clip: Zero = about("PPO: how far a value may move in one update; 0: freely", 0.0)
+    value_clip: Zero = about(
+        "PPO: how far a value may move in one update, in spreads of its game's returns; 0: freely", 0.0
+    )
     invalid_penalty: Zero = about("taken off a turn's reward for each answer that could not be read; 0: nothing", 0.0)
     gamma: Share = about("discount per turn", 0.99)
     lam: Share = about("lambda of generalised advantage estimation", 0.95)

@@ -116,9 +116,10 @@ class Move:
     exact tokens it read), `tokens` (the exact tokens it sampled) with one `logprobs` entry each, and,
     where it chose among legal actions, `choices`: the token path of each of them, in the order of
     `Turn.legal`, of which `index` is the one taken; its single log-probability is `sum(logprobs)`.
-    `attempts` counts the answers sampled until one could be read. `reasoning` is why the move was made, in words,
-    where the player says so. `label` is the move to learn here where that is not the one that was played: an expert
-    that is made to err now and then labels every position with what it would have done.
+    `attempts` counts the answers sampled until one could be read; `rejected` are those before it that could not.
+    `reasoning` is why the move was made, in words, where the player says so. `label` is the move to learn here where
+    that is not the one that was played: an expert that is made to err now and then labels every position with what it
+    would have done.
     """
 
     text: str
@@ -131,6 +132,7 @@ class Move:
     attempts: int = 1
     reasoning: str = ""
     label: str = ""
+    rejected: tuple[Move, ...] = ()
 
     @property
     def unread(self) -> int:

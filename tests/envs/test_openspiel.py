@@ -128,12 +128,12 @@ def test_a_result_before_the_end_is_a_mistake() -> None:
     [
         ("leduc_poker", 0, [-13, 13], (0, 1)),
         ("euchre", 0, [-4, 4 / 3, 4 / 3, 4 / 3], (0, 2 / 3, 2 / 3, 2 / 3)),
-        ("hearts", 0, [0, 0, 0, 0], None),
+        ("hearts", 0, [0, 0, 0, 0], (0, 1, 1, 1)),
         ("blackjack", 0, [-1], (0,)),
-        ("matrix_pd", 1, [0, 0], None),
+        ("matrix_pd", 1, [0, 0], (1, 0)),
     ],
 )
-def test_an_illegal_text_forfeits(text: str, seat: int, totals: list[float], scores: tuple[float, ...] | None) -> None:
+def test_an_illegal_text_forfeits(text: str, seat: int, totals: list[float], scores: tuple[float, ...]) -> None:
     env = env_of(text)
     while (turns := env.turns())[0].seat != 0 or len(turns) <= seat:
         env.apply({t.seat: m for t, m in zip(turns, FirstLegal().act(turns), strict=True)})
@@ -145,8 +145,7 @@ def test_an_illegal_text_forfeits(text: str, seat: int, totals: list[float], sco
     result = env.result()
     expected = [Outcome.FORFEITED if s == seat else Outcome.WON for s in range(env.num_seats)]
     assert list(result.outcomes) == expected
-    if scores:
-        assert result.scores == pytest.approx(scores)
+    assert result.scores == pytest.approx(scores)
 
 
 def test_a_game_that_all_seats_spoil_pays_nobody() -> None:

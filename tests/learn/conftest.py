@@ -68,7 +68,7 @@ class Bench:
         played = collect([Game(Task(spec, first + i, i % 2), seats[i % 2]) for i in range(games)], make_env)
         return assign(
             [f.trajectories[f.game.task.seat] for f in played],
-            lambda step: ppo._key(self.learner, step),
+            lambda turn, move: ppo._key(self.learner, turn, move),
             self.learner.values,
             gamma=self.config.gamma,
             lam=self.config.lam,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ludora.learn.credit import Baselines, Decision, assign, fined
+from ludora.learn.credit import Baselines, Decision, assign
 from ludora.models.policy import Answer, Query
 from ludora.types import End, Message, Move, Outcome, Spec, Step, Stop, Task, Trajectory, Turn
 
@@ -38,23 +38,25 @@ class Values:
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
 
-    def __call__(self, keys: Sequence[Query | Answer]) -> list[float]:
+    def __call__(self, keys: Sequence[Query | Answer], games: Sequence[str]) -> list[float]:
+        assert len(games) == len(keys)
         self.asked.append([key.prompt[0] for key in keys])
         return [key.prompt[0] / 10 for key in keys]
 
 
 def credit(
     trajectories: Sequence[Trajectory], *, gamma: float = 1.0, lam: float = 1.0, baselines: Baselines | None = None,
-    normalise: bool = False,
+    normalise: bool = False, penalty: float = 0.0,
 ) -> list[Decision]:  # fmt: skip
     return assign(
         trajectories,
-        lambda step: query(int(step.turn.messages[0].content)),
+        lambda turn, move: query(int(turn.messages[0].content)),
         Values(),
         gamma=gamma,
         lam=lam,
         baselines=baselines,
         normalise=normalise,
+        penalty=penalty,
     )
 
 
@@ -89,7 +91,7 @@ def test_values_are_asked_for_once_in_order() -> None:
     values = Values()
     assign(
         [trajectory([0, 0], [4, 2]), trajectory([1], [4])],
-        lambda step: query(int(step.turn.messages[0].content)),
+        lambda turn, move: query(int(turn.messages[0].content)),
         values,
         gamma=1.0,
         lam=1.0,
@@ -172,11 +174,14 @@ def test_a_right_critic_and_centred_games_leave_no_advantage(games: list[Traject
     assert all(abs(d.advantage) < 1e-12 for d in credit(certain, normalise=True))
 
 
-def test_answers_that_could_not_be_read_cost_a_penalty_each() -> None:
-    moves = [Move("x"), Move("x", attempts=3, stop=Stop.END), Move("?", attempts=2, stop=Stop.INVALID)]
-    given = trajectory([0.0, 1.0, -1.0], [1, 2, 3])
-    t = replace(given, steps=tuple(replace(s, move=m) for s, m in zip(given.steps, moves, strict=True)))
-    assert [step.move.unread for step in t.steps] == [0, 2, 2]
-    [found] = fined([t], 0.25)
-    assert [step.reward for step in found.steps] == [0.0, 0.5, -1.5]  # the forfeit and its penalty add up
-    assert (found.score, found.outcome) == (t.score, t.outcome) and fined([t], 0.0) == [t]
+def test_an_answer_that_could_not_be_read_is_a_decision_and_pays_the_penalty_itself() -> None:
+    wrong = Move("?", logprobs=(-9.0,), attempts=1, stop=Stop.INVALID)
+    right = Move("x", logprobs=(-1.0,), attempts=2, stop=Stop.END, rejected=(wrong,))
+    given = trajectory([1.0, -1.0], [1, 2])
+    t = replace(given, steps=tuple(replace(s, move=m) for s, m in zip(given.steps, (right, wrong), strict=True)))
+    found = credit([t], penalty=0.25, baselines=Baselines(0.5, {("kuhn_poker", 0): 0.0}))
+    assert [d.old for d in found] == [(-9.0,), (-1.0,), (-9.0,)]
+    # returns to go: -1.25 for the last, which the forfeit costs 1; 1 more before it; and the first answer's own fine
+    assert [d.advantage for d in found] == [-0.5, -0.25, -1.25]
+    values = credit([t], penalty=0.25, lam=0.0)
+    assert [d.target for d in values] == pytest.approx([-0.25 + 0.1, 1.0 + 0.2, -1.25])

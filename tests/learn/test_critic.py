@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ludora.learn.critic import Critic
+from ludora.learn.critic import Critic, Scale, Scales
 from ludora.models.adapters import SlotOptimizer
 
 CPU = torch.device("cpu")
@@ -17,18 +17,19 @@ CPU = torch.device("cpu")
 def fit(critic: Critic, features: torch.Tensor, target: torch.Tensor, steps: int, rate: float = 1e-3) -> float:
     """As the learner fits it. Returns the mean squared error in the end."""
     optimizer = SlotOptimizer(critic.flat, lr=rate, betas=(0.9, 0.999), weight_decay=0.0, max_grad_norm=1.0)
-    critic.observe(target.tolist())
+    games = ["g"] * len(target)
+    critic.scales.observe(games, target.tolist())
+    units = torch.tensor(critic.scales.down(games, target.tolist()))
     for _ in range(steps):
         optimizer.zero_grad()
-        ((critic(features) - target).square().mean() / 2 / critic.spread**2).backward()
+        ((critic(features) - units).square().mean() / 2).backward()
         optimizer.step(rate)
-    return float((critic(features).detach() - target).square().mean())
+    return float((torch.tensor(critic.scales.up(games, critic(features).tolist())) - target).square().mean())
 
 
 def test_equal_to_plain_torch_modules() -> None:
     critic = Critic(6, 5, 3, CPU)
     critic.flat.data.normal_(generator=torch.Generator().manual_seed(0))
-    critic.mean, critic.spread = 2.0, 3.0
     first, last = nn.Linear(6, 5), nn.Linear(5, 1)
     with torch.no_grad():
         first.weight.copy_(critic.flat[:30].view(5, 6))
@@ -36,7 +37,7 @@ def test_equal_to_plain_torch_modules() -> None:
         last.weight.copy_(critic.flat[35:40].view(1, 5))
         last.bias.copy_(critic.flat[40:])
     x = torch.randn(7, 6, generator=torch.Generator().manual_seed(1)) * 4
-    plain = 3 * last(nn.functional.gelu(first(nn.LayerNorm(6, elementwise_affine=False)(x))))[:, 0] + 2
+    plain = last(nn.functional.gelu(first(nn.LayerNorm(6, elementwise_affine=False)(x))))[:, 0]
     assert torch.allclose(critic(x), plain, atol=1e-6)
 
 
@@ -51,16 +52,24 @@ def test_starts_at_zero_and_from_its_seed_alone() -> None:
 
 
 def test_scale_comes_from_the_first_batch_that_varies() -> None:
-    critic = Critic(4, 4, 0, CPU)
-    critic.observe([])
-    assert (critic.mean, critic.spread, critic.seen) == (0.0, 1.0, 0)
-    critic.observe([5.0, 5.0, 5.0])  # the mean only: a spread of nothing would put every later return out of reach
-    assert (critic.mean, critic.spread, critic.seen) == (5.0, 1.0, 0)
-    assert critic(torch.randn(2, 4)).tolist() == [5.0, 5.0]
-    critic.observe([1.0, 3.0])
-    assert (critic.mean, critic.spread, critic.seen) == (2.0, 1.0, 2)
-    critic.observe([100.0, 300.0])
-    assert (critic.mean, critic.spread, critic.seen) == (2.0, 1.0, 4)
+    scale = Scale(0.0)
+    scale.observe([5.0, 5.0, 5.0])  # the mean only: a spread of nothing would put every later return out of reach
+    assert scale == Scale(5.0, 1.0, 0)
+    assert (scale.up(0.0), scale.down(6.0)) == (5.0, 1.0)
+    scale.observe([0.0, 4.0])
+    assert scale == Scale(2.0, 2.0, 2)
+    scale.observe([100.0, 300.0])
+    assert scale == Scale(2.0, 2.0, 4)
+    assert (scale.up(0.5), scale.down(3.0)) == (3.0, 0.5)
+
+
+def test_every_game_has_its_own_scale() -> None:
+    scales = Scales()
+    assert scales.up(["a", "b"], [1.0, 1.0]) == [0.0, 0.0]  # of a game never met nothing is known
+    scales.observe(["a", "b", "a", "b"], [-1.0, 1000.0, 1.0, 3000.0])
+    assert scales.of == {"a": Scale(0.0, 1.0, 2), "b": Scale(2000.0, 1000.0, 2)}
+    assert scales.up(["b", "a"], [0.5, 0.5]) == [2500.0, 0.5]
+    assert scales.down(["b", "a"], [2500.0, 0.5]) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("unit", [0.01, 1.0, 500.0])

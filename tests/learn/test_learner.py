@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ludora.errors import TrainingFailed
+from ludora.learn import maths
 from ludora.learn.credit import Decision
 from ludora.learn.learner import MAX_SKIPPED, Learner, _minibatches
 from ludora.learn.sums import Sums
@@ -211,6 +212,28 @@ def test_nothing_moves_where_nothing_is_better(bench: Build) -> None:
 # ---- controllers ---------------------------------------------------------------------------------------------------
 
 
+def test_choices_and_free_texts_in_one_batch_count_as_they_do_alone(bench: Build) -> None:
+    made = bench(act="say", max_new_tokens=3)
+    texts = made.decisions(4)
+    made.learner.player.acting = replace(made.learner.player.acting, act="choose")
+    choices = made.decisions(8)
+    learner = made.learner
+
+    def gradient(batch: list[Decision], parts: int) -> Tensor:
+        learner.actor_optimizer.zero_grad()
+        keys = list(dict.fromkeys(d.key for d in batch))
+        learner._piece(batch, keys, parts, Sums(), False)
+        return learner.adapter.flat.grad.clone()
+
+    parts = sum(len(d.old) for d in (*texts, *choices))
+    expected = gradient(texts, parts) + gradient(choices, parts)
+    found = []
+    step = learner.actor_optimizer.step
+    learner.actor_optimizer.step = lambda rate: found.append(learner.adapter.flat.grad.clone()) or step(rate)  # type: ignore
+    learner._step([*choices[:3], *texts, *choices[3:]], 0.0, Sums(), False)
+    assert torch.allclose(found[0], expected, atol=1e-6) and float(expected.norm()) > 0
+
+
 def test_entropy_coefficient_follows_its_target(bench: Build) -> None:
     for target, factor in ((1.0, 1.1), (0.01, 1 / 1.1)):
         made = bench(entropy_coef=0.02, entropy_target=target)
@@ -238,11 +261,11 @@ def test_adaptive_kl_coefficient_follows_its_target(bench: Build) -> None:
 def test_equal_prompts_have_equal_values_and_the_critic_learns_them(bench: Build) -> None:
     made = bench(value_steps=200, value_learning_rate=3e-3, value_hidden=64)
     learner, batch = made.learner, made.decisions(64)
-    keys = [d.key for d in batch]
-    assert learner.values(keys) == [0.0] * len(keys)
+    keys, games = [d.key for d in batch], [d.group[0] for d in batch]
+    assert learner.values(keys, games) == [0.0] * len(keys)
     learner.fit_critic(batch)
-    values = dict(zip(keys, learner.values(keys), strict=True))
-    assert learner.values(keys[::-1]) == [values[key] for key in keys[::-1]]
+    values = dict(zip(keys, learner.values(keys, games), strict=True))
+    assert learner.values(keys[::-1], games) == [values[key] for key in keys[::-1]]
     by_key: dict[Query | Answer, list[float]] = {}
     for d in batch:
         by_key.setdefault(d.key, []).append(d.target)
@@ -250,6 +273,23 @@ def test_equal_prompts_have_equal_values_and_the_critic_learns_them(bench: Build
     untrained = sum(d.target**2 for d in batch)
     reached = sum((values[d.key] - d.target) ** 2 for d in batch)
     assert best <= reached < best + 0.05 * (untrained - best)
+
+
+def test_games_of_thousands_do_not_drown_those_of_points(bench: Build) -> None:
+    made = bench(value_steps=200, value_learning_rate=3e-3, value_hidden=64)
+    learner, batch = made.learner, made.decisions(64)
+    for d in batch:
+        if d.group[1]:
+            d.group, d.target = ("another", 1), 5000 + 1000 * d.target
+    keys, games = [d.key for d in batch], [d.group[0] for d in batch]
+    learner.fit_critic(batch)
+    for d, value in zip(batch, learner.values(keys, games), strict=True):
+        d.value = value
+    small = [d for d in batch if d.group[0] == "kuhn_poker"]
+    assert maths.explained_variance([d.value for d in small], [d.target for d in small]) > 0.2
+    assert learner.explained_variance(batch) < maths.explained_variance(
+        [d.value for d in batch], [d.target for d in batch]
+    )
 
 
 def test_the_critic_reads_the_reference_not_the_learner(bench: Build) -> None:

@@ -276,6 +276,39 @@ def test_coefficients_that_are_changed_count_from_then_on(train: Train) -> None:
     assert rows[-1]["kl_coef"] == 4.0 and rows[-1]["entropy_coef"] == pytest.approx(0.25, rel=0.11)
 
 
+@pytest.mark.parametrize("changes", [{"opponent": "first"}, {"evaluate_every": 0, "compare": ()}, {"labels": "names"}])
+def test_the_best_by_another_measure_is_no_longer_the_best(train: Train, changes: dict[str, Any]) -> None:
+    """Otherwise a score against an easy opponent would stand for good, and what is learnt later be thrown away."""
+    run = train(updates=2, evaluate_every=1, save_every=1)
+    config = tiny_like(run).model_copy(update={"updates": 4, **changes})
+    summary, _, said = go_on(run.path, config)
+    assert "the best is sought anew" in said
+    assert summary["best_update"] in ((None,) if "evaluate_every" in changes else (3, 4))
+    again, _, said = go_on(run.path, config.model_copy(update={"updates": 5}))
+    assert "sought anew" not in said and again["updates"] == 5
+
+
+def test_learning_rate_rises_by_updates_whatever_ends_training(train: Train) -> None:
+    run = train(updates=6, warmup_updates=4, minutes=1e-4, schedule="constant", learning_rate=0.004)
+    assert run.summary["ended"] == "minutes" and run.column("learning_rate") == [pytest.approx(0.001)]
+    run = train(updates=6, warmup_updates=4, schedule="constant", learning_rate=0.004)
+    assert run.column("learning_rate") == pytest.approx([0.001, 0.002, 0.003, 0.004, 0.004, 0.004])
+
+
+def test_updates_without_a_decision_or_a_choice_are_passed_over(train: Train) -> None:
+    run = train(task="nim(pile_sizes=1)", games_per_update=1, updates=4)  # the first mover takes all: one action
+    assert {row["distinct_prompts"] for row in run.rows} == {0.0, 1.0}
+    run = train(task="nim(pile_sizes=1)", games_per_update=1, updates=4, entropy_coef=0.01, entropy_target=0.3)
+    assert run.summary["updates"] == 4
+
+
+def test_what_an_evaluation_computes_is_not_counted_as_training(train: Train) -> None:
+    plain = train(updates=3, evaluate_every=0)
+    measured = train(updates=3, evaluate_every=1)
+    for one, other in zip(plain.rows, measured.rows[1:], strict=True):
+        assert one["tokens_per_distinct_token"] >= other["tokens_per_distinct_token"]  # caches may be warmer, no more
+
+
 def test_another_model_or_beginning_is_not_gone_on_with(train: Train, tmp_path: Path) -> None:
     model = bf16_model(tmp_path / "model")
     first = train(updates=1, model=model)

@@ -234,6 +234,26 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(
     assert not told or "damaged" in told[0]  # the log goes back with the run, so the warning itself may be gone
 
 
+def test_exact_against_the_base(order: Order, tmp_path: Path) -> None:
+    """It never changes, so what it keeps lives long; a resumed run has none of it."""
+    changes = {
+        "stages": [],
+        "window": 100,
+        "task": "leduc_poker",
+        "opponent": "epsilon(0.2, base)",
+        "snapshot_every": 0,
+        "sampler": "uniform",
+        "updates": 2,
+        "save_every": 1,
+        "evaluate_every": 1,
+        "evaluate_temperature": 0.5,
+    }
+    finish(order, tmp_path / "calm", **changes)
+    shutil.copytree(tmp_path / "calm", tmp_path / "run")
+    finish(order, tmp_path / "run", step=1, **changes)
+    assert differences(tmp_path / "run", tmp_path / "calm") == []
+
+
 def test_exact_in_bf16_too(order: Order, tmp_path: Path) -> None:
     """Its kernels may give a row other bits in another batch, so what a cache holds must not outlive a checkpoint."""
     changes = {

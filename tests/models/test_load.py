@@ -52,6 +52,18 @@ def test_a_base_is_frozen_and_in_eval_mode(model_type: str) -> None:
     assert base.fingerprint.startswith("state-sha256:")
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_frequencies_of_positions_are_never_rounded(tmp_path: Path, dtype: str) -> None:
+    """As transformers keeps them: an adapter must be trained on the function that others run."""
+    load_base("tiny:llama").model.save_pretrained(tmp_path)
+    load_base("tiny:llama").tokenizer.save_pretrained(tmp_path)
+    exact = dict(load_base("tiny:llama", dtype="fp32").model.named_buffers())
+    for base in (load_base("tiny:llama", dtype=dtype), load_base(str(tmp_path), dtype=dtype)):
+        found = {name: buffer for name, buffer in base.model.named_buffers() if "inv_freq" in name}
+        assert found and all(torch.equal(buffer, exact[name]) for name, buffer in found.items())
+        assert {weight.dtype for weight in base.model.parameters()} == {base.dtype}
+
+
 def test_tiny_models_are_a_function_of_type_and_seed_and_leave_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     first, again, other = tiny_model(), tiny_model(), tiny_model(seed=1)

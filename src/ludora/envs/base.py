@@ -43,6 +43,14 @@ class Env(Protocol):
 
 
 @runtime_checkable
+class Standing(Protocol):
+    """An environment that can say how a game stands that is stopped before its end."""
+
+    def standing(self) -> tuple[tuple[float, ...], Mapping[str, float | str]]:
+        """The score of every seat up to now, in 0..1, and the facts that a result has."""
+
+
+@runtime_checkable
 class Pictured(Protocol):
     """A `Turn.state` that people look at, in place of the text that a model reads."""
 

@@ -173,11 +173,18 @@ class OpenSpielEnv:
             raise RuntimeError("the game is not over")
         totals = self._totals()
         outcomes = self._loaded.outcomes(totals)
+        scores = self._loaded.scores(totals)
         if self._forfeits:
-            outcomes = tuple(
-                Outcome.FORFEITED if seat in self._forfeits else Outcome.WON for seat in range(self.num_seats)
-            )
-        return Result(End.TERMINATED, outcomes, self._loaded.scores(totals))
+            spoilt = [seat in self._forfeits for seat in range(self.num_seats)]
+            outcomes = tuple(Outcome.FORFEITED if bad else Outcome.WON for bad in spoilt)
+            if not self._loaded.zero_sum:  # nobody's return tells them apart: the others have earned nothing yet
+                scores = tuple(float(not bad) for bad in spoilt)
+        return Result(End.TERMINATED, outcomes, scores)
+
+    def standing(self) -> tuple[tuple[float, ...], dict[str, float | str]]:
+        """Half a score to all, as nobody is ahead for good; who plays alone has earned what there is."""
+        alone = self.num_seats == 1
+        return self._loaded.scores(self._state.returns()) if alone else (0.5,) * self.num_seats, {}
 
     def close(self) -> None:
         """Nothing is held that needs freeing."""

@@ -199,8 +199,7 @@ class SnakeEnv:
     def result(self) -> Result:
         if self.ended is None:
             raise RuntimeError("the game is not over")
-        apples = self.position.apples
-        score = apples / (self.options.size**2 - 1)
+        apples, ((score,), info) = self.position.apples, self.standing()
         if self.ended is EndReason.FORFEIT:
             outcome, score = Outcome.FORFEITED, 0.0
         elif apples >= self.options.wanted:
@@ -208,7 +207,11 @@ class SnakeEnv:
         else:
             outcome = Outcome.TRUNCATED if self.ended is EndReason.MAX_STEPS else Outcome.LOST
         end = End.TRUNCATED if self.ended is EndReason.MAX_STEPS else End.TERMINATED
-        return Result(end, (outcome,), (score,), self.info())
+        return Result(end, (outcome,), (score,), info)
+
+    def standing(self) -> tuple[tuple[float, ...], dict[str, float | str]]:
+        """The share of the board's apples, and the facts."""
+        return (self.position.apples / (self.options.size**2 - 1),), self.info()
 
     def info(self) -> dict[str, float | str]:
         """Apples, length, steps, refused reversals and the reason of the end ("" while the game goes on)."""

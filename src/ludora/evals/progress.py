@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from ludora.envs.build import make_env, num_players
 from ludora.envs.openspiel_games import load
 from ludora.envs.sources import Source
 from ludora.evals import exact
 from ludora.evals.evaluate import JUDGED_BY
-from ludora.players.base import Explicit, Player
+from ludora.players.base import Explicit, Player, forget
 from ludora.players.bots import RandomPlayer
 from ludora.rng import generator, stream
 from ludora.rollout import Game, collect
@@ -27,6 +28,11 @@ class Measures:
         self, games: Sequence[Source], player: Player, opponents: Sequence[tuple[Player, float]], count: int, seed: int
     ) -> None:
         self._measures = {source.game: Measure(source, player, opponents, count, seed) for source in games}
+
+    def forget(self, shared: object) -> None:
+        """Drop what players keep of earlier answers, but for what lies in the `shared` policy."""
+        for measure in self._measures.values():
+            measure.forget(shared)
 
     def take(self) -> dict[str, float]:
         """The metrics of now; `score` among them is what "best" means (higher is better)."""
@@ -57,10 +63,16 @@ class Measure:
         self.alone = not opponents  # but for the learner itself
         total = sum(weight for _, weight in opponents)
         self.opponents = [(opponent, weight / total) for opponent, weight in opponents] or [(RandomPlayer(), 1.0)]
-        known = [(o, w) for o, w in self.opponents if isinstance(o, Explicit)]
-        self._explicit = player if isinstance(player, Explicit) and len(known) == len(self.opponents) else None
+        known = all(isinstance(opponent, Explicit) for opponent, _ in self.opponents)
+        self._explicit = player if isinstance(player, Explicit) and known else None
         self.spec: Spec | None = source.spec if source.spec and self._explicit and exact.is_exact(source.spec) else None
-        self._tables = [(exact.tabulate(self.spec, o), w) for o, w in known] if self.spec else []
+        self._tables: list[tuple[exact.Table, float]] = []  # of the opponents, when they are first needed
+
+    def forget(self, shared: object) -> None:
+        """Drop what players keep and what was made of it: a resumed run has to make it, too."""
+        forget(self.player, shared)
+        if any([forget(opponent, shared) for opponent, _ in self.opponents]):
+            self._tables = []
 
     def take(self) -> dict[str, float]:
         """The metrics of now; `score` among them is what "best" means (higher is better)."""
@@ -68,6 +80,8 @@ class Measure:
             return self._by_games()
         table = exact.tabulate(self.spec, self._explicit)
         nash_conv = exact.nash_conv(self.spec, table)
+        if not self._tables:
+            self._tables = [(exact.tabulate(self.spec, cast(Explicit, o)), weight) for o, weight in self.opponents]
         paid = [(exact.payoff(self.spec, table, other), weight) for other, weight in self._tables]
         out = {"nash_conv": nash_conv, "exploitability": nash_conv / 2}
         for key, share in (("win_rate", _won), ("score", self._score)):

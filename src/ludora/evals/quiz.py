@@ -16,7 +16,7 @@ from ludora.errors import InputError, nearest
 from ludora.evals.records import Record, Totals, totals
 from ludora.evals.stats import bootstrap, mcnemar, wilson
 from ludora.fields import shown
-from ludora.settings import ModelSettings
+from ludora.settings import ACTING, ModelSettings
 from ludora.types import Spec
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ METRICS: Mapping[str, str] = {
     "fuzzy": "fuzzy match (legacy)",
 }
 # What a model that acts in games can be told, and one that answers questions cannot.
-_ACTING = ("act", "labels", "history", "reasoning", "temperature", "top_p", "max_new_tokens", "retries")
 
 
 _TEXTS = ("id", "question", "reference", "group")  # of an item
@@ -199,7 +198,7 @@ def check_asking(players: Sequence[Spec], task: str, settings: ModelSettings, as
         raise InputError("at least one question, and one token for its answer, is needed", "--games 200")
     if asking.metric and asking.metric not in METRICS:
         raise InputError(f"there is no metric {asking.metric!r}", nearest(asking.metric, METRICS))
-    for key in _ACTING:
+    for key in (*ACTING, "temperature"):
         if (value := getattr(settings, key)) != type(settings).model_fields[key].default:
             raise InputError(f"{key} = {shown(value)} has no effect on a data set", f"leave {key} out")
 

@@ -198,7 +198,7 @@ def telling_games(
     tasks = deals(spec, among, seed)
     games = replay(player, spec, against, seeds=[t.seed for t in tasks], seats=[t.seat for t in tasks])
     if fact := JUDGED_BY.get(spec.name, ""):
-        by_fact = sorted(games, key=lambda g: -float(g.info[fact]))
+        by_fact = sorted(games, key=lambda g: -float(g.info.get(fact, 0)))
         shown = [by_fact[0], by_fact[-1]]
     else:
         by_length = sorted(games, key=lambda g: -sum(d.seat == g.seat for d in g.decisions))

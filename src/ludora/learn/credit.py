@@ -1,20 +1,20 @@
-"""From trajectories to what PPO learns from: one `Decision` per turn, with its advantage and value target."""
+"""From trajectories to what PPO learns from: one `Decision` per answer, with its advantage and value target."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ludora.learn import maths
 from ludora.models.policy import Answer, Query
-from ludora.types import End, Spec, Step, Trajectory
+from ludora.types import End, Move, Spec, Step, Stop, Trajectory, Turn
 
 Group = tuple[str, int]  # (game, seat): what advantages and baselines are kept apart by
 
 
 @dataclass(slots=True)
 class Decision:
-    """One turn of the learner.
+    """One answer of the learner.
 
     `key` is the query it chose from, or the answer it sampled; `old` its recorded log-probabilities: one for a
     choice, one per token for an answer.
@@ -43,57 +43,55 @@ class Baselines:
         return before
 
 
-def fined(trajectories: Sequence[Trajectory], penalty: float) -> Sequence[Trajectory]:
-    """The same games, with `penalty` taken off a turn's reward for each of its answers that could not be read."""
-    if not penalty:
-        return trajectories
-    return [
-        replace(t, steps=tuple(replace(step, reward=step.reward - penalty * step.move.unread) for step in t.steps))
-        for t in trajectories
-    ]
-
-
 def assign(
     trajectories: Sequence[Trajectory],
-    keys: Callable[[Step], Query | Answer],
-    values: Callable[[Sequence[Query | Answer]], list[float]],
+    keys: Callable[[Turn, Move], Query | Answer],
+    values: Callable[[Sequence[Query | Answer], Sequence[str]], list[float]],
     *,
     gamma: float,
     lam: float,
     baselines: Baselines | None,
     normalise: bool,
     game: Callable[[Spec], str] = str,
+    penalty: float = 0.0,
 ) -> list[Decision]:
-    """Credit every turn of the learner.
+    """Credit every answer of the learner: one a turn, and before it those that could not be read.
 
     With `baselines`, the advantage is the return to go less the baseline of (game, seat), which follows the returns
-    from the first turn on; otherwise GAE over turns on the critic's values. A truncated game is bootstrapped with the
-    value of its last state, a finished one with 0. With `normalise`, advantages are so per (game, seat); `game` says
-    what a spec counts as.
+    from the first turn on, and values are not asked for; otherwise GAE over answers on the critic's values, where a
+    truncated game is bootstrapped with the value of its last state, a finished one with 0. With `normalise`,
+    advantages are so per (game, seat); `game` says what a spec counts as. An answer that could not be read is paid
+    `penalty` less.
     """
-    flat = [keys(step) for t in trajectories for step in t.steps]
-    estimates = values(flat) if flat else []
+    told = [[answer for step in t.steps for answer in _answers(step, penalty)] for t in trajectories]
+    groups: list[Group] = [(game(t.task.env), t.seat) for t in trajectories]
+    flat = [keys(turn, move) for answers in told for turn, move, _ in answers]
+    games = [group[0] for group, answers in zip(groups, told, strict=True) for _ in answers]
+    estimates = values(flat, games) if flat and baselines is None else [0.0] * len(flat)
     decisions: list[Decision] = []
     start = 0
-    for t in trajectories:
-        n = len(t.steps)
+    for t, answers, group in zip(trajectories, told, groups, strict=True):
+        n = len(answers)
         own, found = estimates[start : start + n], flat[start : start + n]
-        group = (game(t.task.env), t.seat)
-        rewards = [step.reward for step in t.steps]
+        rewards = [reward for _, _, reward in answers]
         # what follows the last turn of a truncated game is not known; the state before it is the nearest estimate
         last = own[-1] if n and t.end is End.TRUNCATED else 0.0
-        gae = maths.turn_gae(rewards, own, last, gamma, lam)
-        advantages = gae
+        advantages = maths.turn_gae(rewards, own, last, gamma, 1.0 if baselines else lam)
+        targets = [a + v for a, v in zip(advantages, own, strict=True)]
         if baselines is not None and n:
-            to_go = maths.turn_gae(rewards, [0.0] * n, 0.0, gamma, 1.0)
-            before = baselines.observe(group, to_go[0])
-            advantages = [x - before for x in to_go]
-        for i, step in enumerate(t.steps):
-            move, target = step.move, gae[i] + own[i]
-            decisions.append(Decision(found[i], move.index, move.logprobs, group, own[i], advantages[i], target))
+            before = baselines.observe(group, advantages[0])
+            advantages = [x - before for x in advantages]
+        for i, (_, move, _) in enumerate(answers):
+            decisions.append(Decision(found[i], move.index, move.logprobs, group, own[i], advantages[i], targets[i]))
         start += n
     if normalise:
         scaled = maths.normalise([d.advantage for d in decisions], [d.group for d in decisions])
         for d, advantage in zip(decisions, scaled, strict=True):
             d.advantage = advantage
     return decisions
+
+
+def _answers(step: Step, penalty: float) -> list[tuple[Turn, Move, float]]:
+    """All that was answered at a turn, with what it was paid: the last answer has the turn's reward."""
+    fine = penalty * (step.move.stop is Stop.INVALID)
+    return [*((step.turn, move, -penalty) for move in step.move.rejected), (step.turn, step.move, step.reward - fine)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, cast
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from ludora.errors import TrainingFailed
 from ludora.learn import maths
 from ludora.learn.credit import Baselines, Decision
-from ludora.learn.critic import Critic
+from ludora.learn.critic import Critic, Scale
 from ludora.learn.sums import Sums
 from ludora.models.adapters import Adapter, SlotOptimizer
 from ludora.models.policy import Answer, Policy, Query
@@ -120,7 +120,7 @@ class Learner:
             "kl_coef": self.kl_coef,
             "entropy_coef": self.entropy_coef,
             "began": self._began(),
-            "critic_scale": [self.critic.mean, self.critic.spread, self.critic.seen],
+            "critic_scales": {game: list(astuple(scale)) for game, scale in self.critic.scales.of.items()},
             "baselines": [[*group, mean] for group, mean in self.baselines.means.items()] if self.baselines else [],
             "skipped": [self.actor_optimizer.skipped, self.critic_optimizer.skipped, self.skipped_in_a_row],
         }
@@ -132,7 +132,8 @@ class Learner:
             self.kl_coef = state["kl_coef"]
         if now["entropy"] == then["entropy"]:
             self.entropy_coef = state["entropy_coef"]
-        self.critic.mean, self.critic.spread, self.critic.seen = state["critic_scale"]
+        scales = state.get("critic_scales", {})  # runs of old had one for all games, which is sought anew
+        self.critic.scales.of = {game: Scale(*scale) for game, scale in scales.items()}
         if self.baselines:
             self.baselines.means = {(game, seat): mean for game, seat, mean in state["baselines"]}
         self.actor_optimizer.skipped, self.critic_optimizer.skipped, self.skipped_in_a_row = state["skipped"]
@@ -149,11 +150,22 @@ class Learner:
         return self.policy.features([(key.prompt, key.prefix) for key in keys], self.reference)
 
     @torch.no_grad()
-    def values(self, keys: Sequence[Query | Answer]) -> list[float]:
-        """V(s) of each key's prompt."""
+    def values(self, keys: Sequence[Query | Answer], games: Sequence[str]) -> list[float]:
+        """V(s) of each key's prompt, in its game's returns."""
         distinct = list(dict.fromkeys(keys))
         found = dict(zip(distinct, self.critic(self.features(distinct)).tolist(), strict=True))
-        return [found[key] for key in keys]
+        return self.critic.scales.up(games, [found[key] for key in keys])
+
+    def explained_variance(self, decisions: Sequence[Decision]) -> float:
+        """Of the value targets, by the values before they were fitted to them; mean over games, by their decisions."""
+        games: dict[str, list[Decision]] = {}
+        for d in decisions:
+            games.setdefault(d.group[0], []).append(d)
+        found = [
+            len(own) * maths.explained_variance([d.value for d in own], [d.target for d in own])
+            for own in games.values()
+        ]
+        return math.fsum(found) / len(decisions)
 
     def fit_critic(self, decisions: Sequence[Decision]) -> float:
         """`value_steps` full-batch steps on the value targets; features are cached, so they cost next to nothing."""
@@ -162,15 +174,14 @@ class Learner:
         features = self.features(keys)
         device = features.device
         rows = torch.tensor([row[d.key] for d in decisions], device=device)
-        target = torch.tensor([d.target for d in decisions], device=device)
-        before = torch.tensor([d.value for d in decisions], device=device)
-        self.critic.observe([d.target for d in decisions])
+        games, scales = [d.group[0] for d in decisions], self.critic.scales
+        scales.observe(games, [d.target for d in decisions])
+        target = torch.tensor(scales.down(games, [d.target for d in decisions]), device=device)
+        before = torch.tensor(scales.down(games, [d.value for d in decisions]), device=device)
         loss = torch.zeros(())
         for _ in range(self.config.value_steps):
             self.critic_optimizer.zero_grad()
-            value = self.critic(features)[rows]
-            scale = self.critic.spread**2  # in units of the returns' variance, so clipping means the same everywhere
-            loss = maths.value_loss(value, target, before, self.config.value_clip).mean() / scale
+            loss = maths.value_loss(self.critic(features)[rows], target, before, self.config.value_clip).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             self.critic_optimizer.step(self.config.value_learning_rate)
         return float(loss.detach())
@@ -209,12 +220,14 @@ class Learner:
         """One optimiser step, in `accumulation` pieces. Returns the divergence from the sampling policy (k3)."""
         self.actor_optimizer.zero_grad()
         parts = sum(len(d.old) for d in batch)
-        keys = list(dict.fromkeys(d.key for d in batch))
-        size = -(-len(keys) // self.config.accumulation)
+        distinct = list(dict.fromkeys(d.key for d in batch))
+        size = -(-len(distinct) // self.config.accumulation)
         seen = Sums()
-        for start in range(0, len(keys), size):
-            piece = set(keys[start : start + size])
-            self._piece([d for d in batch if d.key in piece], keys[start : start + size], parts, seen, check_gap)
+        for kind in (Query, Answer):  # choices and free texts are read by different passes
+            keys = [key for key in distinct if isinstance(key, kind)]
+            for start in range(0, len(keys), size):
+                piece = set(keys[start : start + size])
+                self._piece([d for d in batch if d.key in piece], keys[start : start + size], parts, seen, check_gap)
         norm = self.actor_optimizer.step(rate)
         self.adapter.version += 1
         self.skipped_in_a_row = skipped_in_a_row(norm, self.skipped_in_a_row)
@@ -313,9 +326,9 @@ class Learner:
     def _control(self, sums: Sums) -> None:
         """Move the coefficients of KL and entropy towards their targets."""
         means, config = sums.means(), self.config
-        if config.kl == "adaptive":
+        if config.kl == "adaptive" and "kl" in means:
             self.kl_coef = maths.adapt_coefficient(self.kl_coef, means["kl"], config.kl_target)
-        if config.entropy_target:
+        if config.entropy_target and "entropy_share" in means:  # not where every decision had one legal action
             short = means["entropy_share"] < config.entropy_target
             self.entropy_coef = min(max(self.entropy_coef * (1.1 if short else 1 / 1.1), 1e-4), 1.0)
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ludora.evals.groups import group_metrics
-from ludora.learn import maths
 from ludora.learn.credit import Decision
 from ludora.learn.replay import SELF
 from ludora.models.engine import Counters
@@ -33,7 +32,6 @@ def rollout_metrics(
         "turns": len(steps) / n,
         "tokens": float(sum(len(step.move.prompt) + len(step.move.tokens) for step in steps)),
         "distinct_prompts": float(len({d.key for d in decisions})),
-        "explained_variance": maths.explained_variance([d.value for d in decisions], [d.target for d in decisions]),
     }
     games = {game(t.task.env) for t in mine}
     groups: dict[str, list[Trajectory]] = {}

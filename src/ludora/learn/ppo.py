@@ -21,7 +21,7 @@ from ludora.evals.groups import training_stats
 from ludora.evals.progress import Measures
 from ludora.learn import maths
 from ludora.learn.conclude import Ground, check_ending, check_start, conclude, started_from
-from ludora.learn.credit import Decision, assign, fined
+from ludora.learn.credit import Decision, assign
 from ludora.learn.curriculum import Advance, Curriculum, Stage
 from ludora.learn.learner import Learner
 from ludora.learn.metrics import rollout_metrics, speed_metrics
@@ -29,7 +29,9 @@ from ludora.learn.monitors import Monitors
 from ludora.learn.opponents import Opponents
 from ludora.learn.replay import Replay
 from ludora.models.checkpoint import pack, unpack
+from ludora.models.engine import Counters
 from ludora.models.policy import Answer, Query
+from ludora.players.base import forget
 from ludora.players.build import check_opponents
 from ludora.players.model import ModelPlayer
 from ludora.players.studio import Studio
@@ -37,8 +39,8 @@ from ludora.rng import stream
 from ludora.rollout import MAX_TURNS, Finished, Game, collect
 from ludora.runs.log import RunLog
 from ludora.runs.store import Run
-from ludora.settings import PPOConfig
-from ludora.types import Step, Trajectory
+from ludora.settings import ACTING, PPOConfig
+from ludora.types import Move, Trajectory, Turn
 
 CACHE_BYTES = 64 << 20  # caches up to this size are kept in checkpoints
 BROKEN_LIMIT = 0.5  # an update most of whose games broke is not learned from
@@ -53,6 +55,7 @@ class Progress:
     best: float | None = None
     best_update: int | None = None
     stale: int = 0  # evaluations since the best
+    measured: list[Any] = field(default_factory=list)  # how the best was
     games: int = 0
     decisions: int = 0
     stats: dict[str, Any] = field(default_factory=dict)  # `training_stats.json` of the last update, in a shell
@@ -66,7 +69,7 @@ class Progress:
 
     def forget_best(self) -> None:
         """From here on the best is sought anew."""
-        self.best, self.best_update, self.stale = None, None, 0
+        self.best, self.best_update, self.stale, self.measured = None, None, 0, []
 
 
 def train(
@@ -99,13 +102,7 @@ def train(
 
         decisions = _credit(config, it, mine)
         metrics = rollout_metrics(finished, mine, decisions, it.curriculum.game)
-        metrics["loss_value"] = learner.fit_critic(decisions)
-        warm, progress = config.warmup_updates / config.updates, _progress(config, at)
-        metrics["learning_rate"] = maths.scheduled(config.learning_rate, config.schedule, progress, warm)
-        if not config.entropy_target:  # which moves the coefficient itself
-            learner.entropy_coef = maths.scheduled(config.entropy_coef, config.entropy_schedule, progress)
-        if at.update >= config.value_warmup:
-            metrics |= learner.improve(decisions, at.update, metrics["learning_rate"])
+        metrics |= _learn(config, learner, at, decisions)
 
         advance = it.curriculum.observe(mine, [game.task for game in games if not game.attempt])
         it.replay.observe(mine, at.update)
@@ -164,17 +161,33 @@ def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]
 
 
 def _credit(config: PPOConfig, it: Work, mine: Sequence[Trajectory]) -> list[Decision]:
-    """What is learned from: every turn of the learner with its advantage, by game and seat."""
+    """What is learned from: every answer of the learner with its advantage, by game and seat."""
     return assign(
-        fined(mine, config.invalid_penalty),
-        lambda step: _key(it.learner, step),
+        mine,
+        lambda turn, move: _key(it.learner, turn, move),
         it.learner.values,
         gamma=config.gamma,
         lam=config.lam,
         baselines=it.learner.baselines,
         normalise=config.normalize_advantages,
         game=it.curriculum.game,
+        penalty=config.invalid_penalty,
     )
+
+
+def _learn(config: PPOConfig, learner: Learner, at: Progress, decisions: Sequence[Decision]) -> dict[str, float]:
+    """Make the critic and the adapter better; where nobody of ours had a move, there is nothing to learn."""
+    metrics, progress = {}, _progress(config, at)
+    warm = min(1.0, (at.update + 1) / max(1, config.warmup_updates))
+    metrics["learning_rate"] = rate = warm * maths.scheduled(config.learning_rate, config.schedule, progress)
+    if not config.entropy_target:  # which moves the coefficient itself
+        learner.entropy_coef = maths.scheduled(config.entropy_coef, config.entropy_schedule, progress)
+    if decisions and config.baseline == "critic":
+        metrics["explained_variance"] = learner.explained_variance(decisions)
+        metrics["loss_value"] = learner.fit_critic(decisions)
+    if decisions and at.update >= config.value_warmup:
+        metrics |= learner.improve(decisions, at.update, rate)
+    return metrics
 
 
 def _keep_episodes(
@@ -191,12 +204,11 @@ def _seen(finished: Finished, player: ModelPlayer) -> list[Trajectory]:
     return [t for t in finished.trajectories if finished.game.seats[t.seat] is player]
 
 
-def _key(learner: Learner, step: Step) -> Query | Answer:
+def _key(learner: Learner, turn: Turn, move: Move) -> Query | Answer:
     """What the learner answered there: a choice among actions, or free text."""
-    if step.move.choices:
-        return learner.player.query(step.turn)
-    prefix = len(learner.player.chat.prefix(step.turn.messages))
-    return Answer(step.move.prompt, prefix, step.move.tokens)
+    if move.choices:
+        return learner.player.query(turn)
+    return Answer(move.prompt, len(learner.player.chat.prefix(turn.messages)), move.tokens)
 
 
 def _tell(it: Work, at: Progress, metrics: dict[str, float], advance: Advance | None, log: RunLog) -> None:
@@ -296,23 +308,33 @@ def _progress(config: PPOConfig, at: Progress) -> float:
 def _evaluate(it: Work, at: Progress, log: RunLog) -> dict[str, float]:
     """Measure, and remember the best."""
     metrics = it.measure.take()
+    it.studio.engine.counters = Counters()  # evaluation is not training
     score = metrics.pop("score")
     at.stale += 1
+    at.measured = _measured(it)
     if at.best is None or score > at.best:
         at.best, at.best_update, at.stale = score, at.update, 0
         log.event("best", update=at.update, score=score)
     return metrics
 
 
+def _measured(it: Work) -> list[Any]:
+    """All that a resumed run may change and that decides what a score means; as JSON reads it back."""
+    config, opponents = it.learner.config, it.curriculum.stage.opponents
+    temperature = config.evaluate_temperature or config.temperature
+    told = [bool(config.evaluate_every), config.evaluate_games, temperature, dict(opponents)]
+    return [*told, *(getattr(config, key) for key in ACTING)]
+
+
 def _save(run: Run, it: Work, at: Progress) -> None:
     """A checkpoint of everything, and the best one kept aside."""
-    learner, opponents = it.learner, it.opponents
-    keys, caches = _kept(learner, opponents)
-    tensors = learner.tensors() | opponents.tensors(learner) | {"caches": caches}
+    learner = it.learner
+    keys, caches = _kept(it)
+    tensors = learner.tensors() | it.opponents.tensors(learner) | {"caches": caches}
     state = {
         "progress": asdict(at),
         "learner": learner.state(),
-        "opponents": opponents.state(),
+        "opponents": it.opponents.state(),
         "curriculum": it.curriculum.state(),
         "replay": it.replay.state(),
         "monitors": it.monitors.state(),
@@ -326,16 +348,19 @@ def _save(run: Run, it: Work, at: Progress) -> None:
     run.prune(learner.config.keep)
 
 
-def _kept(learner: Learner, opponents: Opponents) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _kept(it: Work) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What the caches hold, for the checkpoint.
 
     In 16 bits a row's last bits depend on the batch that it was computed in, so a resumed run must go on with the very
-    same caches. Players' distributions die at the next update anyway, and caches beyond CACHE_BYTES are not worth the
-    disk: those end here, in the run that goes on just as in one that is resumed.
+    same caches. The distributions that players keep are computed anew quickly, and caches beyond CACHE_BYTES are not
+    worth the disk: those end here, in the run that goes on just as in one that is resumed.
     """
-    for player in (learner.player, learner.magnet, *opponents.snapshots.values()):
+    learner, opponents = it.learner, it.opponents
+    for player in (learner.player, learner.magnet, *opponents.snapshots.values(), *opponents.players.values()):
         if player is not None:
-            player.forget()
+            forget(player, learner.policy)
+    for measures in it.measures.values():
+        measures.forget(learner.policy)
     if learner.policy.cached_bytes > CACHE_BYTES:
         learner.policy.forget()
     return learner.policy.cached(learner.reference)
@@ -359,6 +384,9 @@ def _resume(run: Run, it: Work, step: int | None, log: RunLog) -> Progress:
     at = Progress(**state["progress"])
     if at.best_update not in (None, *run.steps):
         log.warn(f"the best so far, of update {at.best_update}, is no longer there; it is sought anew from here")
+        at.forget_best()
+    if at.measured and at.measured != _measured(it):
+        log.warn("evaluations are no longer what they were, so the best is sought anew from here")
         at.forget_best()
     run.mark_best(at.best_update)
     return at

@@ -49,3 +49,11 @@ def check_plays(player: Player, spec: Spec) -> None:
     check = getattr(player, "check", None)
     if check:
         check(spec)
+
+
+def forget(player: Player, shared: object = None) -> bool:
+    """Have a player drop what it keeps of earlier answers, but for what lies in the `shared` policy. Whether it keeps
+    any.
+    """
+    drop = getattr(player, "forget", None)
+    return bool(drop and drop(shared))

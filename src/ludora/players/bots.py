@@ -7,7 +7,7 @@ from typing import Any
 
 from ludora.errors import InputError, nearest
 from ludora.grammar import parse
-from ludora.players.base import Explicit, Player, check_plays
+from ludora.players.base import Explicit, Player, check_plays, forget
 from ludora.rng import stream, uniform
 from ludora.types import Move, Spec, Turn
 
@@ -154,6 +154,10 @@ class Epsilon:
     def check(self, spec: Spec) -> None:
         """As the other player's."""
         check_plays(self._player, spec)
+
+    def forget(self, shared: object = None) -> bool:
+        """As the other player's."""
+        return forget(self._player, shared)
 
     def act(self, turns: Sequence[Turn]) -> list[Move]:
         at_random = [uniform(stream("epsilon", turn.seed)) < self._share for turn in turns]

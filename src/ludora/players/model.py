@@ -106,9 +106,12 @@ class ModelPlayer:
             )
         return moves
 
-    def forget(self) -> None:
-        """Drop the distributions that were kept."""
+    def forget(self, shared: object = None) -> bool:
+        """Drop the distributions that were kept, and what its policy keeps, unless that is the `shared` one."""
         self._known.clear()
+        if self.policy is not shared:
+            self.policy.forget()
+        return True
 
     def query(self, turn: Turn) -> Query:
         """The prompt and choices this player would face."""
@@ -159,7 +162,8 @@ class ModelPlayer:
             seeds = [turns[i].seed + attempt for i in waiting]
             said = self.sampler.sample([talks[i] for i in waiting], self.adapter, seeds, self.acting.max_new_tokens)
             for i, answer in zip(waiting, said, strict=True):
-                moves[i] = self._read(turns[i], replace(answer, attempts=attempt + 1))
+                before = (*moves[i].rejected, replace(moves[i], rejected=())) if attempt else ()
+                moves[i] = self._read(turns[i], replace(answer, attempts=attempt + 1, rejected=before))
         self._bound_memory()
         return [moves[i] for i in range(len(turns))]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ludora.errors import InputError
 from ludora.fields import shown
 from ludora.models.adapters import Adapter, AdapterPack
@@ -89,6 +91,8 @@ class Studio:
 
         Starting from an adapter, the learner is a copy of it and the frozen original is the reference.
         """
+        if self.base.dtype == torch.float16:
+            self.say("warning: fp16 loses gradients that are too small for it (no loss scaling here); bf16 keeps them")
         if config.adapter:
             reference = self.load(config.adapter)
             self._refuse_others(config, reference)

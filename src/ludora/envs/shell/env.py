@@ -230,6 +230,10 @@ class ShellEnv:
             outcome = Outcome.DREW
         return Result(End.TERMINATED, (outcome,), (0.5 if outcome is Outcome.DREW else float(correct),), self.info())
 
+    def standing(self) -> tuple[tuple[float, ...], dict[str, float | str]]:
+        """Nothing is done until it is judged."""
+        return (0.0,), self.info()
+
     def info(self) -> dict[str, float | str]:
         """Status, verdict, rounds, and what kind of task it was."""
         return {
