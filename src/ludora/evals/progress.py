@@ -69,7 +69,9 @@ class Measure:
         table = exact.tabulate(self.spec, self._explicit)
         nash_conv = exact.nash_conv(self.spec, table)
         paid = [(exact.payoff(self.spec, table, other), weight) for other, weight in self._tables]
-        out = {"nash_conv": nash_conv, "exploitability": nash_conv / 2}
+        out = {"nash_conv": nash_conv}
+        if exact.is_zero_sum(self.spec):
+            out["exploitability"] = nash_conv / 2
         for key, share in (("win_rate", _won), ("score", self._score)):
             out[f"evaluation_{key}"] = math.fsum(weight * math.fsum(map(share, seats)) / 2 for seats, weight in paid)
         if self.alone:
