@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ludora.data.snake import expert_games
+from ludora.data.snake import MOST_GAMES, expert_games
 from ludora.data.trajectories import close_file, new_file
 from ludora.envs.build import task_spec
 from ludora.envs.shell.options import options_of
@@ -54,6 +54,8 @@ def generate(
         raise InputError(f"{spec} is not to be learnt from", "for example shell(level=1)")
     if games < 1:
         raise InputError(f"at least 1 task must be solved, not {games}", "--games 400")
+    if games > MOST_GAMES:
+        raise InputError(f"at most {MOST_GAMES:,} tasks can be solved, not {games}", "hundreds are plenty")
     found, templates, skills = Statistics(), set(), Counter[str]()
     temporary, file = new_file(path, newline="\n")
     done = False
