@@ -163,10 +163,9 @@ def generate(
     spec = task_spec(task)
     if spec.name != "snake":
         raise InputError(f"{spec} is not snake", "for example snake(size=8)")
-    if games < 1:
-        raise InputError(f"at least 1 game must be played, not {games}", "--games 200")
-    if games > MOST_GAMES:
-        raise InputError(f"at most {MOST_GAMES:,} games can be played, not {games}", "thousands are plenty")
+    if not 1 <= games <= MOST_GAMES:
+        bound = "at least 1 game must" if games < 1 else f"at most {MOST_GAMES:,} games can"
+        raise InputError(f"{bound} be played, not {games}", "--games 200")
     held_out = eval_numbers(games, eval_share, seed)
     files = {part: folder / name for part, name in FILES.items()}
     try:
