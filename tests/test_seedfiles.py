@@ -73,6 +73,13 @@ def test_training(tmp_path: Path) -> None:
     assert (c.runs_dir, c.name, c.trackers) == ("checkpoints", "ppo_lora", ("wandb",))
 
 
+def test_a_run_named_beside_its_folder_lies_in_it(tmp_path: Path) -> None:
+    c = read(tmp_path, train={"ppo": {"wandb_run_name": "mine", "output_dir": "./checkpoints/ppo_lora"}})
+    assert (c.runs_dir, c.name) == ("checkpoints/ppo_lora", "mine")
+    c = read(tmp_path, train={"ppo": {"output_dir": "./checkpoints/ppo_lora", "wandb_run_name": None}})
+    assert (c.runs_dir, c.name) == ("checkpoints", "ppo_lora")
+
+
 def test_curriculum(tmp_path: Path) -> None:
     c = read(tmp_path, curriculum=STAGES)
     assert [(s.name, s.task, s.opponent, s.threshold) for s in c.stages] == [

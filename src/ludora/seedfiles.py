@@ -170,6 +170,8 @@ def translate(values: Mapping[str, Any], where: str) -> Values:
                 raise ConfigError(f"{key} in {where} has no effect without {needed}", f"add {needed}, or leave it out")
             row = KEYS[key]
             out |= {row: value} if isinstance(row, str) else row(value)
+    if "ppo.output_dir" in flat and flat.get("ppo.wandb_run_name"):  # both name the run: a folder may hold others
+        out |= {"runs_dir": str(PurePath(flat["ppo.output_dir"])), "name": flat["ppo.wandb_run_name"]}
     if "accumulation" in out and "minibatch" in out:  # theirs is a part of a step, ours the whole step
         out["minibatch"] *= out["accumulation"]
     if "kl_coef" in out or "kl_target" in out:

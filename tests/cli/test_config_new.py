@@ -44,6 +44,8 @@ def test_what_is_not_answered_is_the_default(tmp_path: Path, monkeypatch: pytest
         (["", "", "", "rnadom"], "no player"),
         (["", "", "", "", "many"], "updates = 'many'"),
         (["", "", "", "", "0"], "updates = 0"),
+        (["", "", "", "", "\N{SUPERSCRIPT TWO}"], "updates = '\N{SUPERSCRIPT TWO}'"),
+        (["", "", "", "", "9" * 5000], "updates = '999"),
         (["", "", "", "", "", "excel"], "trackers"),
     ],
 )

@@ -66,3 +66,9 @@ def test_the_exact_score_is_what_the_games_scores_come_to(task: str) -> None:
     by_games = taken(Plain(FirstLegal()), task, games=600)
     assert "nash_conv" in exact and "nash_conv" not in by_games
     assert exact["evaluation_score"] == pytest.approx(by_games["evaluation_score"], abs=0.04)
+
+
+def test_exploitability_is_told_only_where_one_wins_what_the_other_loses() -> None:
+    zero_sum, shared = taken(RandomPlayer(), "kuhn_poker"), taken(RandomPlayer(), "tiny_hanabi")
+    assert zero_sum["exploitability"] == zero_sum["nash_conv"] / 2 == pytest.approx(11 / 24)
+    assert shared["nash_conv"] > 0 and "exploitability" not in shared

@@ -19,6 +19,7 @@ from ludora.evals.page import page
 from ludora.evals.record import Evaluation, Row
 from ludora.evals.replay import Decision, ReplayedGame, replay
 from ludora.evals.report import markdown, write_report
+from ludora.evals.stages import StageRow, to_json
 from ludora.evals.story import FILES, flat, read_story
 from ludora.players.bots import FirstLegal, RandomPlayer, ScriptedPlayer
 from ludora.types import Outcome, Spec
@@ -229,6 +230,78 @@ def test_self_play_is_told_by_nash_conv(tmp_path: Path, parts: dict[str, str]) -
     assert "NashConv (0 = unbeatable)" in page.text and "against itself" in page.text
 
 
+LEAGUE = {"self": 1.0, "snapshots(last=2)": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "left", "by_nash_conv"),
+    [
+        ({"opponent": LEAGUE}, 0, True),
+        ({"opponent": {"snapshots": 1.0}}, 0, True),
+        ({"opponent": LEAGUE | {"random": 1.0}}, 0, False),  # measured against that one
+        ({"stages": [{"name": "a", "opponent": "random"}, {"name": "b"}], "opponent": LEAGUE}, 1, True),
+        ({"stages": [{"name": "a", "opponent": "random"}, {"name": "b"}], "opponent": LEAGUE}, 0, False),
+        ({"stages": "x", "opponent": 3}, 0, False),
+    ],
+)
+def test_a_league_is_told_by_what_training_selects_by(
+    tmp_path: Path, parts: dict[str, str], config: dict[str, Any], left: int, by_nash_conv: bool
+) -> None:
+    metrics = [{"step": s, "time": 1.0, "return": 0.0, "nash_conv": 1.0 / (s + 1)} for s in range(5)]
+    events = lines([{"event": "start"}, *[{"event": "stage", "update": 1}] * left])
+    files = {"config.json": json.dumps(CONFIG | config), "metrics.jsonl": lines(metrics), "events.jsonl": events}
+    folder = run(tmp_path, {**parts, **files})
+    shown = Checker(write_report(folder).read_text(encoding="utf-8")).text
+    assert ("NashConv (0 = unbeatable)" in shown) is by_nash_conv
+    assert ("Expected value, chips per hand" in shown) is not by_nash_conv
+
+
+def test_what_a_nash_conv_of_0_means_hangs_on_the_game(tmp_path: Path, parts: dict[str, str]) -> None:
+    """In a game that both win or lose together, nobody beats anybody."""
+    evaluation = evaluate_players([FirstLegal()], Spec("tiny_hanabi"), RandomPlayer(), games=2, exact=True)
+    config = json.dumps(CONFIG | {"task": "tiny_hanabi", "opponent": "self"})
+    folder = run(tmp_path, {**parts, "config.json": config, "evaluation.json": json.dumps(evaluation.to_json())})
+    shown = Checker(write_report(folder).read_text(encoding="utf-8")).text
+    assert "NashConv (0 = an equilibrium)" in shown and "unbeatable" not in shown
+
+
+def test_nobody_knows_what_share_of_a_stage_can_be_won(tmp_path: Path, parts: dict[str, str]) -> None:
+    row = StageRow("a", "random", "kuhn_poker", 20, 0.7, 0.5, 0.8, 0.6, 0.4, 0.7, 0.5)
+    folder = run(tmp_path, {**parts, "stages.json": json.dumps(to_json([row]))})
+    head = read_story(folder).headline
+    assert head is not None and (head.before, head.after, head.best, head.way) == (0.6, 0.7, None, None)
+    assert "Best possible" not in Checker(write_report(folder).read_text(encoding="utf-8")).text
+
+
+def test_a_legend_names_only_lines_that_are_drawn(tmp_path: Path, parts: dict[str, str]) -> None:
+    metrics = [{"step": s, "return": 0.1 * s, "scored_accuracy": 0.5} for s in range(3)]  # never measured
+    html = write_report(run(tmp_path, {**parts, "metrics.jsonl": lines(metrics)})).read_text(encoding="utf-8")
+    shown = Checker(html).text
+    assert "mean return of the training games" in shown and "evaluation games" not in shown
+    assert "by score" in shown and "as it acts" not in shown
+
+
+def test_what_training_games_are_counted_is_said(tmp_path: Path, parts: dict[str, str]) -> None:
+    def shown(**counts: float) -> str:
+        rows = [{"step": 1, **{f"{key}/{name}": n for name, n in counts.items() for key in ("count", "win_rate")}}]
+        rows[0] |= {"replays": 3.0} if "kuhn/seat0" in counts else {}
+        return markdown(read_story(run(tmp_path, {**parts, "metrics.jsonl": lines(rows)})))
+
+    assert "counts for each of its seats" in shown(**{"self/seat0": 1.0, "self/seat1": 1.0})
+    assert "Lost tasks that were dealt again count, too" in shown(**{"kuhn/seat0": 1.0})
+    plain = shown(**{"random/seat0": 1.0})
+    assert "## Training games by opponent and seat" in plain and "each of its seats" not in plain
+    assert "dealt again" not in plain
+    assert "## Training games\n" in shown(snake=2.0)
+
+
+def test_a_game_for_one_is_against_nobody(tmp_path: Path, parts: dict[str, str]) -> None:
+    """Whatever the config says by default."""
+    snake = evaluate_players([FirstLegal()], Spec("snake", params=(("max_steps", 3), ("size", 4))), None, games=2)
+    story = read_story(run(tmp_path, {**parts, "evaluation.json": json.dumps(snake.to_json())}))
+    assert story.opponent == "" and "against" not in story.summary
+
+
 def test_opponents_in_a_mixture_are_named(tmp_path: Path, parts: dict[str, str]) -> None:
     config = json.dumps(CONFIG | {"opponent": {"random": 3.0, "nash": 1.0}})
     story = read_story(run(tmp_path, {**parts, "config.json": config}))
@@ -252,8 +325,9 @@ def test_a_report_of_learning_from_examples(tmp_path: Path) -> None:
     assert story.problems == {} and story.title == "tiny learns games.jsonl"
     assert "Trained by SFT on 1,200 examples of games.jsonl" in story.summary and "3 steps" in story.summary
     head = story.headline
-    assert head is not None and (head.before, head.after, head.best) == (0.25, 0.75, 1.0)
+    assert head is not None and (head.before, head.after, head.best) == (0.25, 0.75, None)
     shown = page(story)
+    assert "Best possible" not in shown  # experts may draw lots
     assert "held-out examples" in shown and "Expert&#x27;s move found" in shown and "Games, move by move" not in shown
     assert "| step | loss | eval\\_loss | move\\_accuracy |" in markdown(story)
     assert "Missing" not in markdown(story)

@@ -106,6 +106,18 @@ def test_mixtures_and_snapshots(train: Train) -> None:
     assert state["opponents"]["snapshots"] == [2, 3]
 
 
+def test_games_for_one_are_counted_without_an_opponent(train: Train) -> None:
+    small = {"games_per_update": 4, "updates": 1}
+    alone = train(task="snake(max_steps=3, size=4)", **small).rows[-1]
+    assert {key for key in alone if "/" in key and key.startswith(("count", "return", "win_rate"))} == {
+        f"{name}/snake(max_steps=3, size=4)" for name in ("count", "return", "win_rate")
+    }
+    both = train(task=["snake(max_steps=3, size=4)", "kuhn_poker"], **small).rows[-1]
+    counted = [key.removeprefix("count/") for key in both if key.startswith("count/")]
+    assert {name for name in counted if "snake" in name} == {"snake(max_steps=3, size=4)"}
+    assert "kuhn_poker/random/seat0" in counted
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -285,6 +285,9 @@ def test_list_find_and_clean(tmp_path: Path) -> None:
     assert listed[2].kind == "unreadable"
 
     assert find_run(tmp_path, "leduc-3@7") == (tmp_path / "leduc-3", 7)
+    for step in ("\N{SUPERSCRIPT TWO}", "9" * 100):
+        with pytest.raises(InputError, match="there is no run"):
+            find_run(tmp_path, f"leduc-3@{step}")
     assert find_run("elsewhere", str(tmp_path / "leduc")) == (tmp_path / "leduc", None)
     with pytest.raises(InputError, match="no run 'leduk'"):
         find_run(tmp_path, "leduk")

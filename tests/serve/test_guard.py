@@ -99,6 +99,8 @@ def test_bodies_are_bounded() -> None:
     assert answer.status_code == 413 and answer.json() == {"detail": "the body is longer than 1000 bytes"}
     chunks: Iterator[bytes] = (b"x" * 100 for _ in range(11))  # says no length
     assert guarded.post("/size", content=chunks).status_code == 413
+    odd = {"Content-Length": "\N{SUPERSCRIPT TWO}".encode("latin-1")}  # looks like a digit, and is none
+    assert guarded.post("/size", content=b"12", headers=odd).json() == {"bytes": 2}
 
 
 def test_rates() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,8 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if debug:
             raise
+        if error.errno == errno.ENAMETOOLONG:  # wherever a name is first looked for
+            return _complain(f"the name is too long for a file: {error.filename}", "give a shorter one", 2)
         what = f"{error.filename}: " if error.filename else ""
         return _complain(f"{what}{error.strerror or error}", "LUDORA_DEBUG=1 shows where it happened", 1)
     except (KeyboardInterrupt, typer.Abort):

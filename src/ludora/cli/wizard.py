@@ -40,7 +40,10 @@ def _tracking(answer: str) -> Mapping[str, Any]:
 
 
 def _number(answer: str) -> int | str:
-    return int(answer) if answer.isdigit() else answer  # what is no number is refused by the config
+    try:
+        return int(answer)
+    except ValueError:
+        return answer  # refused by the config
 
 
 def _memory(answer: str) -> Mapping[str, Any]:

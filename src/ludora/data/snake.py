@@ -23,6 +23,7 @@ from ludora.rng import generator, stream
 from ludora.rollout import Game, play
 from ludora.types import Spec, Task, Trajectory
 
+MOST_GAMES = 10_000_000  # what is counted of them is held in memory
 FILES = {"train": "train.jsonl", "eval": "eval.jsonl"}
 _SLOTS = 16  # games in flight; more only hold memory, since an expert gains nothing from a batch
 # In the order of the origin's tables.
@@ -162,8 +163,9 @@ def generate(
     spec = task_spec(task)
     if spec.name != "snake":
         raise InputError(f"{spec} is not snake", "for example snake(size=8)")
-    if games < 1:
-        raise InputError(f"at least 1 game must be played, not {games}", "--games 200")
+    if not 1 <= games <= MOST_GAMES:
+        bound = "at least 1 game must" if games < 1 else f"at most {MOST_GAMES:,} games can"
+        raise InputError(f"{bound} be played, not {games}", "--games 200")
     held_out = eval_numbers(games, eval_share, seed)
     files = {part: folder / name for part, name in FILES.items()}
     try:

@@ -67,7 +67,7 @@ def task_spec(text: str) -> Spec:
     if spec.name.isdigit() and spec.name != "2048":
         if spec != Spec(spec.name):
             raise InputError(f"a task id takes no parameters: {text!r}", f"write {spec.name} alone, or a game's name")
-        spec = decode(int(spec.name))
+        spec = decode(int(spec.name.lstrip("0")[:20] or "0"))  # Python reads no numbers of thousands of digits
     elif spec.name == "wrap":
         spec = decode(_wrapped(spec), wrap=True)
     if not is_openspiel(spec):

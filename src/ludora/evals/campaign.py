@@ -87,11 +87,17 @@ def _played(story: Story) -> Part:
         returned = _mean(story, name, "return", steps[-part:])
         rows.append((label, f"{count:,.0f}", percent(first), percent(last), signed(returned)))
     invalid = [value for _, value in story.series("invalid_rate")]
-    hint = f"First and last {PART:.0%} of the updates. " + (
-        f"Unreadable answers: {percent(math.fsum(invalid) / len(invalid))} of the turns." if invalid else ""
+    hint = f"First and last {PART:.0%} of the updates." + (
+        f" Unreadable answers: {percent(math.fsum(invalid) / len(invalid))} of the turns." if invalid else ""
     )
-    head = ("game, opponent, seat", "games in all", "won at first", "won at last", "mean return at last")
-    return Part("Training games by opponent and seat", hint.strip(), head, tuple(rows))
+    if any("self/seat" in name for name in names):
+        hint += " A game against itself counts for each of its seats."
+    if story.series("replays"):
+        hint += " Lost tasks that were dealt again count, too; they are harder than fresh ones."
+    head = ("games in all", "won at first", "won at last", "mean return at last")
+    if not seats:  # games for one
+        return Part("Training games", hint, ("game", *head), tuple(rows))
+    return Part("Training games by opponent and seat", hint, ("game, opponent, seat", *head), tuple(rows))
 
 
 def _mean(story: Story, name: str, metric: str, steps: Sequence[float]) -> float | None:

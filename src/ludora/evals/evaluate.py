@@ -276,7 +276,7 @@ def exact_rows(contenders: Sequence[Player], spec: Spec, against: Player | None)
     for player in contenders:
         table = tables[id(player)]
         gap = exact.nash_conv(spec, table)
-        fair = compile_tree(spec).zero_sum  # only there does exploitability mean what a winner takes
+        fair = exact.is_zero_sum(spec)
         won = exact.payoff(spec, table, theirs)
         rows.append(
             replace(

@@ -149,12 +149,17 @@ def nash_conv(spec: Spec, table: Table) -> float:
     return sum(best_response(spec, table)) - sum(expected_value(spec, table, table))
 
 
+def is_zero_sum(spec: Spec) -> bool:
+    """Whether one seat wins what the other loses: only there does exploitability mean something."""
+    return compile_tree(spec).zero_sum
+
+
 def exploitability(spec: Spec, table: Table) -> float:
     """`nash_conv` per seat: what a best response wins on average against `table` in a two-player zero-sum game.
 
     Raises:
         InputError: the game is not zero-sum, where the word has no meaning.
     """
-    if not compile_tree(spec).zero_sum:
+    if not is_zero_sum(spec):
         raise InputError(f"{spec} is not zero-sum", "use nash_conv")
     return nash_conv(spec, table) / 2

@@ -11,6 +11,7 @@ from typing import Any
 from ludora import __version__
 from ludora.errors import InputError
 from ludora.evals import quiz_report
+from ludora.evals.again import commands
 from ludora.evals.lineage import Effect, Lineage, Member
 from ludora.evals.page import (
     again_section,
@@ -341,7 +342,7 @@ def markdown(told: Told) -> str:
     if told.quiz:
         parts += [f"## {inline(quiz_report.title(told.quiz))}", *quiz_report.markdown_parts(told.quiz)[1:]]
     parts += ["## Settings", table(("setting", "value"), flat(story.config))] if story.config else []
-    parts += ["## Do it again", fenced("\n".join(story.commands))] if story.commands else []
+    parts += ["## Do it again", fenced("\n".join(lines))] if (lines := commands(story)) else []
     if story.problems:
         parts += ["## Missing", "\n".join(f"- `{name}` {inline(why)}" for name, why in story.problems.items())]
     return "\n\n".join(filter(None, parts)) + "\n"

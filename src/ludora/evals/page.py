@@ -8,6 +8,7 @@ from importlib.resources import files
 from string import Template
 
 from ludora import __version__
+from ludora.evals.again import commands
 from ludora.evals.campaign import Part, parts
 from ludora.evals.curves import CURVES, PER_GAME, WORDS
 from ludora.evals.frames import stepper, strip
@@ -114,51 +115,46 @@ def _learning(story: Story) -> str:
         return _imitation(story)
     before, best = story.contenders[0], story.best
     unit = story.evaluation.unit if story.evaluation else "per game"
-    if story.stages:  # returns of several games do not add up
-        lines = [
-            Series("mean score of the update's games", story.series("score"), "faint"),
-            Series("mean score of the evaluation games", story.series("evaluation_score"), dots=True),
-        ]
-        caption = legend("accent", "score of the evaluation games") + legend("faint", "score of the training games")
-        return _learning_curve(story, lines, [], caption, "mean score, 0 to 1, in the stage of the time")
     if story.by_nash_conv:
-        lines = [Series("NashConv", story.series("nash_conv"), dots=True)]
-        marks = _references(("before", before.nash_conv if before else None), ("unbeatable", 0.0))
-        caption = legend("accent", "NashConv, exact")
+        lines = [Series("NashConv, exact", story.series("nash_conv"), dots=True)]
+        marks = _references(("before", before.nash_conv if before else None), (story.zero, 0.0))
+    elif story.stages:  # returns of several games do not add up
+        lines = [
+            Series("score of the training games", story.series("score"), "faint"),
+            Series("score of the evaluation games", story.series("evaluation_score"), dots=True),
+        ]
+        return _learning_curve(story, lines, [], "mean score, 0 to 1, in the stage of the time")
     else:
         exact = story.series("expected_value")
+        name = "expected value, exact" if exact else "mean return of the evaluation games"
         lines = [
-            Series("mean return of the update's games", story.series("return"), "faint"),
-            Series("evaluation", exact or story.series("evaluation_return"), dots=True),
+            Series("mean return of the training games", story.series("return"), "faint"),
+            Series(name, exact or story.series("evaluation_return"), dots=True),
         ]
         marks = _references(
             ("before", before.expected_value if before else None),
             ("best possible", best.expected_value if best else None),
         )
-        name = "expected value, exact" if exact else "mean return of the evaluation games"
-        caption = legend("accent", name) + legend("faint", "mean return of the training games")
-    return _learning_curve(story, lines, marks, caption, f"{unit}, after each update")
+    return _learning_curve(story, lines, marks, f"{unit}, after each update")
 
 
 def _imitation(story: Story) -> str:
     """Loss on what was learnt and on what was held out."""
     lines = [
-        Series("loss of the steps' examples", story.series("loss"), "faint"),
-        Series("held out", story.series("eval_loss"), dots=True),
+        Series("examples of the steps", story.series("loss"), "faint"),
+        Series("held-out examples", story.series("eval_loss"), dots=True),
     ]
-    caption = legend("accent", "held-out examples") + legend("faint", "examples of the steps")
-    return _learning_curve(story, lines, [], caption, "loss in nats per choice or token")
+    return _learning_curve(story, lines, [], "loss in nats per choice or token")
 
 
 def _learning_curve(
     story: Story,
     lines: Sequence[Series],
     marks: Sequence[Reference],
-    caption: str,
     small: str,
 ) -> str:
-    """The section with one chart, wide or narrow as the screen is."""
-    x_label = story.unit
+    """The section with one chart, wide or narrow as the screen is; its legend names the lines there are."""
+    x_label, caption = story.unit, "".join(legend(line.style, line.label) for line in reversed(lines) if line.points)
     wide = chart("learning curve", lines, references=marks, x_label=x_label, size=WIDE)
     if not wide:
         return section("Learning", _missing(story, "metrics.jsonl", "It is written while the run trains."))
@@ -362,7 +358,8 @@ def curve(
     if not drawn:
         return ""
     words = hint.split(", ") if len(series) > 1 else [hint]
-    marked = [legend(s.style, w) if len(series) > 1 else escape(w) for s, w in zip(series, words, strict=True)]
+    pairs = [(s, w) for s, w in zip(series, words, strict=True) if s.points]  # nothing is named that is not drawn
+    marked = [legend(s.style, w) if len(series) > 1 else escape(w) for s, w in pairs]
     caption = f"{escape(name)}<small>{''.join(marked)}&nbsp;</small>"  # one line high even where there is no hint
     return f'<figure class="card"><figcaption>{caption}</figcaption>{drawn}</figure>'
 
@@ -396,5 +393,5 @@ def events_section(story: Story) -> str:
 
 def again_section(story: Story) -> str:
     """The commands that do it again."""
-    lines = "\n".join(story.commands)
+    lines = "\n".join(commands(story))
     return section("Do it again", f'<pre class="card">{escape(lines)}</pre>') if lines else ""

@@ -83,7 +83,9 @@ class Measure:
         if not self._tables:
             self._tables = [(exact.tabulate(self.spec, cast(Explicit, o)), weight) for o, weight in self.opponents]
         paid = [(exact.payoff(self.spec, table, other), weight) for other, weight in self._tables]
-        out = {"nash_conv": nash_conv, "exploitability": nash_conv / 2}
+        out = {"nash_conv": nash_conv}
+        if exact.is_zero_sum(self.spec):
+            out["exploitability"] = nash_conv / 2
         for key, share in (("win_rate", _won), ("score", self._score)):
             out[f"evaluation_{key}"] = math.fsum(weight * math.fsum(map(share, seats)) / 2 for seats, weight in paid)
         if self.alone:

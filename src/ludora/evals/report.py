@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ludora.evals import campaign
+from ludora.evals.again import commands
 from ludora.evals.page import page
 from ludora.evals.replay import as_text
 from ludora.evals.story import Story, flat, read_story
@@ -53,7 +54,7 @@ def markdown(story: Story) -> str:
     parts = [f"# {inline(story.title)}", inline(story.summary)]
     parts += _evaluation(story) + _campaign(story) + _curve(story) + _games(story)
     parts += ["## Settings", table(("setting", "value"), flat(story.config))] if story.config else []
-    parts += ["## Do it again", fenced("\n".join(story.commands))] if story.commands else []
+    parts += ["## Do it again", fenced("\n".join(lines))] if (lines := commands(story)) else []
     if story.problems:
         parts += ["## Missing", "\n".join(f"- `{name}` {inline(why)}" for name, why in story.problems.items())]
     return "\n\n".join(part for part in parts if part) + "\n"

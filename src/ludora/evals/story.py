@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +102,8 @@ class Story:
             return ""  # examples are learnt, nobody is played against
         if stages := self.config.get("stages"):
             return f"{len(stages)} stages of opponents"
+        if self.evaluation and not self.evaluation.against and not self.stages:
+            return ""  # a game for one, whatever the config's default says
         given = self.config.get("opponent")
         if isinstance(given, dict):
             return ", ".join(f"{player} (weight {weight})" for player, weight in given.items())
@@ -154,10 +156,29 @@ class Story:
 
     @property
     def by_nash_conv(self) -> bool:
-        """Whether NashConv tells this run: after self-play there is no opponent whose chips could be counted."""
+        """Whether NashConv tells this run, as it told training which adapter is the best: nobody but itself and its
+        earlier selves was met, so there is no opponent whose chips could be counted; and one small game was played.
+        """
         after = self.contenders[1]
         known = bool(self.series("nash_conv")) or (after is not None and after.nash_conv is not None)
-        return self.opponent == "self" and known
+        last = [row for row in self.stages if row.stage == self.stages[0].stage]
+        return known and len(last) < 2 and self._met_itself_alone
+
+    @property
+    def _met_itself_alone(self) -> bool:
+        """Whether all opponents, in the stage reached at last, were the learner or snapshots of it."""
+        given, stages = self.config.get("opponent"), self.config.get("stages")
+        if isinstance(stages, list) and stages:
+            reached = stages[min(sum(e.get("event") == "stage" for e in self.events), len(stages) - 1)]
+            given = (isinstance(reached, dict) and reached.get("opponent")) or given
+        names = list(given) if isinstance(given, dict) else [given]
+        return self.kind == "ppo" and all(re.match(r"(self|snapshots)\b", str(name)) for name in names)
+
+    @property
+    def zero(self) -> str:
+        """What a NashConv of 0 means: nobody beats it, where one seat wins what the other loses."""
+        after = self.contenders[1]
+        return "unbeatable" if after is None or after.exploitability is not None else "an equilibrium"
 
     @property
     def headline(self) -> Headline | None:
@@ -165,13 +186,13 @@ class Story:
         before, after = self.contenders
         if after is None or self.evaluation is None:
             return self._held_out
+        if self.by_nash_conv and after.nash_conv is not None:
+            return Headline(f"NashConv (0 = {self.zero})", before.nash_conv if before else None, after.nash_conv, 0.0)
         if self.stages:
             last = [row for row in self.stages if row.stage == self.stages[0].stage][-1]  # of all its games
             label = f"Games won against {last.opponent}, share" if last.opponent else "Games won, share"
-            return Headline(label, last.base_success, last.success, 1.0)
+            return Headline(label, last.base_success, last.success, None)  # nobody can win every hand of poker
         unit = self.evaluation.unit
-        if self.by_nash_conv and after.nash_conv is not None:
-            return Headline("NashConv (0 = unbeatable)", before.nash_conv if before else None, after.nash_conv, 0.0)
         if after.expected_value is not None:
             best = self.best.expected_value if self.best else None
             return Headline(
@@ -192,40 +213,14 @@ class Story:
         if not losses:
             return None
         best = min(losses, key=lambda point: point[1])[0]
-        for key, label, ideal in (
-            ("move_accuracy", "Expert's move found, share of held-out turns", 1.0),
-            ("eval_perplexity", "Perplexity of held-out answers", 1.0),
+        for key, label in (
+            ("move_accuracy", "Expert's move found, share of held-out turns"),
+            ("eval_perplexity", "Perplexity of held-out answers"),
         ):
             if self.series(key):
                 values = dict(self.series(key))
-                return Headline(label, values.get(0.0), values[best], ideal)
+                return Headline(label, values.get(0.0), values[best], None)  # experts may draw lots, texts may vary
         return None
-
-    @property
-    def commands(self) -> list[str]:
-        """Commands that train, evaluate and play this again."""
-        command = "evolve" if self.kind == "evolve" else f"train {self.kind}"
-        found = [f"ludora {command} {shlex.quote(str(self.path / 'config.json'))}"] if self.config else []
-        if not (self.path / "adapter").is_dir():
-            return found
-        adapter = shlex.quote(f"adapter({self.path / 'adapter'})")
-        if self.kind == "evolve" and not str(self.config.get("fitness")).startswith("game:"):
-            data, size = shlex.quote(str(self.config.get("data"))), self.config.get("test_size") or 200
-            seed = self.config.get("seed", 0)
-            found.append(f"ludora evaluate {adapter} {data} --compare base --games {size} --seed {seed}")
-            return found
-        if self.evaluation:
-            e, after = self.evaluation, self.contenders[1]
-            exact = " --exact" if after and after.expected_value is not None else ""
-            games = f" --games {e.games} --seed {e.seed}" if e.games else ""
-            against = f" --against {shlex.quote(e.against)}" if e.against else ""
-            others = [row.player for row in e.rows[1:] if row.player != BEST]
-            other = "".join(f" --compare {shlex.quote(player)}" for player in others)
-            tasks = " ".join(shlex.quote(task) for task in (e.task, *(more.task for more in e.further)))
-            found.append(f"ludora evaluate {adapter} {tasks}{against}{other}{games}{exact}")
-        if task := self.evaluation.task if self.stages and self.evaluation else self.task:
-            found.append(f"ludora play {shlex.quote(task)} --against {adapter}")
-        return found
 
 
 def read_story(path: Path) -> Story:

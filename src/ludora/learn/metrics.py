@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from ludora.evals.groups import group_metrics
 from ludora.learn.credit import Decision
-from ludora.learn.replay import SELF
 from ludora.models.engine import Counters
 from ludora.players.studio import Studio
 from ludora.rollout import Finished
@@ -36,10 +35,12 @@ def rollout_metrics(
     games = {game(t.task.env) for t in mine}
     groups: dict[str, list[Trajectory]] = {}
     for t in mine:
-        name = f"{_opponent(t)}/seat{t.seat}"
-        groups.setdefault(f"{game(t.task.env)}/{name}" if len(games) > 1 else name, []).append(t)
-        if len(games) > 1:
+        alone = not t.task.opponent  # in a game for one
+        if alone or len(games) > 1:
             groups.setdefault(game(t.task.env), []).append(t)
+        if not alone:
+            name = f"{_opponent(t.task.opponent)}/seat{t.seat}"
+            groups.setdefault(f"{game(t.task.env)}/{name}" if len(games) > 1 else name, []).append(t)
     for name, group in groups.items():
         metrics[f"return/{name}"] = math.fsum(t.total for t in group) / len(group)
         metrics[f"win_rate/{name}"] = sum(t.outcome is Outcome.WON for t in group) / len(group)
@@ -58,10 +59,9 @@ def _outcomes(mine: Sequence[Trajectory]) -> dict[str, float]:
     }
 
 
-def _opponent(t: Trajectory) -> str:
+def _opponent(others: Sequence[str]) -> str:
     """Who was played against; all snapshots are one."""
-    name = (t.task.opponent or (SELF,))[0]
-    return "snapshots" if name.startswith("snapshot(") else name
+    return "snapshots" if others[0].startswith("snapshot(") else others[0]
 
 
 def return_spread(mine: Sequence[Trajectory], game: Callable[[Spec], str]) -> float:

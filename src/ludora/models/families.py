@@ -189,7 +189,7 @@ def _layer_range(layers: str, count: int) -> tuple[int, int]:
 
 def _layer_of(name: str) -> int:
     """The layer index in a module's full name: its first numeric part, in every family."""
-    return next(int(part) for part in name.split(".") if part.isdigit())
+    return next(int(part) for part in name.split(".") if part.isdecimal())
 
 
 def _nearby(word: str, names: Iterable[str]) -> str:

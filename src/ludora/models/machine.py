@@ -91,7 +91,7 @@ def free_memory(device: torch.device) -> int:
     if meminfo.is_file():  # counts what caches would give back
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         free = [int(lines["MemAvailable"].split()[0]) * 1024]
-    if (group / "memory.max").is_file() and (most := (group / "memory.max").read_text().strip()).isdigit():
+    if (group / "memory.max").is_file() and (most := (group / "memory.max").read_text().strip()).isdecimal():
         free.append(int(most) - int((group / "memory.current").read_text()))
     return max(0, min(free))
 
@@ -188,7 +188,7 @@ def _cgroup_quota() -> float | None:
     if not limit.is_file():
         return None
     quota, _, period = limit.read_text().strip().partition(" ")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
 
 
 def _busy() -> float:

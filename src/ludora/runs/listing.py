@@ -84,7 +84,7 @@ def find_run(runs_dir: str | Path, text: str) -> tuple[Path, int | None]:
         InputError: there is no such run.
     """
     name, at, step = text.rpartition("@")
-    name, step = (name, step) if at and step.isdigit() else (text, "")
+    name, step = (name, step) if at and step.isdecimal() and len(step) < 20 else (text, "")
     for path in (Path(runs_dir) / name, Path(name)):
         if (path / "config.json").is_file():
             return path, int(step) if step else None

@@ -339,7 +339,7 @@ class Run:
             text = (self.path / "best").read_text(encoding="ascii").strip()
         except (FileNotFoundError, UnicodeDecodeError):
             return None
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdecimal() else None
 
     def mark_best(self, step: int | None) -> None:
         """Remember which checkpoint is the best, if it was saved; `prune` keeps it.

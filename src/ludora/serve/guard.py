@@ -125,7 +125,7 @@ class Guard:
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> tuple[bytes, tuple[int, str] | None]:
         too_long = (413, f"the body is longer than {self.rules.body_bytes} bytes")
-        if (length := headers.get("content-length", "")).isdigit() and int(length[:20]) > self.rules.body_bytes:
+        if (length := headers.get("content-length", "")).isdecimal() and int(length[:20]) > self.rules.body_bytes:
             return b"", too_long
         parts, held = [], 0
         while True:

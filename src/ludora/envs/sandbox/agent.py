@@ -232,7 +232,7 @@ class Output:
 
 def processes() -> list[int]:
     """All but process 1."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and name != "1"]
 
 
 def read_proc(pid: int, name: str) -> str:

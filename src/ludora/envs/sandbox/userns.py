@@ -53,7 +53,7 @@ def _range(kind: str) -> int:
     with contextlib.suppress(OSError):
         for line in Path("/etc", kind).read_text(encoding="utf-8").splitlines():
             owner, first, count = [*line.split(":"), "", ""][:3]
-            if owner in (name, user) and first.isdigit() and count.isdigit() and int(count) >= IDS - 1:
+            if owner in (name, user) and first.isdecimal() and count.isdecimal() and int(count) >= IDS - 1:
                 return int(first)
     raise InputError(
         f"/etc/{kind} sets no {IDS:,} ids aside for {name}",
