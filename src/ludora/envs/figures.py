@@ -73,13 +73,21 @@ def search_players(spec: Spec) -> tuple[str, ...]:
     return tuple(found)
 
 
+_SUMS = {
+    "ZERO_SUM": "zero-sum",
+    "CONSTANT_SUM": "constant-sum",
+    "GENERAL_SUM": "general-sum",
+    "IDENTICAL": "common-payoff",  # all get the same
+}
+
+
 def kind(name: str) -> str:
     """What kind of game it is, in a few words: simultaneous moves, chance, hidden information, who wins what."""
     game = game_types()[name]
     words = ["simultaneous"] if game.dynamics.name != "SEQUENTIAL" else []
     words += ["chance"] if game.chance_mode.name != "DETERMINISTIC" else []
     words += ["hidden"] if game.information.name == "IMPERFECT_INFORMATION" else []
-    words.append({"ZERO_SUM": "zero-sum", "GENERAL_SUM": "general-sum"}.get(game.utility.name, "constant-sum"))
+    words.append(_SUMS[game.utility.name])
     if game.max_num_players == 1:
         words[-1] = "alone"
     return ", ".join(words)
