@@ -10,8 +10,8 @@ import pytest
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.catalogue import BLOCK, CATALOGUE, decode, encode
 from ludora.envs.check import check_env
-from ludora.envs.figures import CONFIGS, FILE, checked, figures, further, page, search_players
-from ludora.envs.openspiel_games import load
+from ludora.envs.figures import CONFIGS, FILE, checked, figures, further, kind, page, search_players
+from ludora.envs.openspiel_games import game_types, load
 from ludora.envs.openspiel_tree import why_not_exact
 from ludora.errors import InputError
 from ludora.players.base import Player
@@ -70,6 +70,16 @@ def test_the_figures_say_who_can_play(name: str) -> None:
     assert figures()[name].search == search_players(spec)
     if name not in ("oware",):  # takes long to find out
         assert figures()[name].exact == (why_not_exact(spec) is None)
+
+
+def test_kinds_say_what_the_payoffs_add_up_to() -> None:
+    alike = {name for name in game_types() if kind(name).endswith("common-payoff")}
+    assert {"hanabi", "tiny_hanabi", "tiny_bridge_2p", "matrix_coordination"} <= alike
+    assert [kind(name).split(", ")[-1] for name in ("chess", "matrix_pd", "2048")] == [
+        "zero-sum",
+        "general-sum",
+        "alone",
+    ]
 
 
 def test_what_the_search_players_refuse() -> None:

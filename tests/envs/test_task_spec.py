@@ -38,6 +38,14 @@ from ludora.types import Task
         ("000000002048", "goofspiel(num_cards=14)"),
         ("1900000002", "bridge(dealer_vul=true, non_dealer_vul=true)"),
         ("2100000001", "oware(num_seeds_per_house=3)"),
+        # parameters that the engine wants to be told, also where they equal the default that it lists
+        ("add_noise(game=kuhn_poker, epsilon=0.1, seed=1)", "add_noise(epsilon=0.1, game=kuhn_poker, seed=1)"),
+        ("add_noise(game=kuhn_poker, epsilon=1, seed=1)", "add_noise(epsilon=1.0, game=kuhn_poker, seed=1)"),
+        ("misere(game=leduc_poker(players=2))", "misere(game=leduc_poker)"),
+        (
+            "repeated_game(stage_game=matrix_pd, num_repetitions=3, recall=1)",
+            "repeated_game(num_repetitions=3, stage_game=matrix_pd)",
+        ),
     ],
 )
 def test_task_strings(text: str, expected: str) -> None:

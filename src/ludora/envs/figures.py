@@ -73,13 +73,21 @@ def search_players(spec: Spec) -> tuple[str, ...]:
     return tuple(found)
 
 
+_SUMS = {
+    "ZERO_SUM": "zero-sum",
+    "CONSTANT_SUM": "constant-sum",
+    "GENERAL_SUM": "general-sum",
+    "IDENTICAL": "common-payoff",  # all get the same
+}
+
+
 def kind(name: str) -> str:
     """What kind of game it is, in a few words: simultaneous moves, chance, hidden information, who wins what."""
     game = game_types()[name]
     words = ["simultaneous"] if game.dynamics.name != "SEQUENTIAL" else []
     words += ["chance"] if game.chance_mode.name != "DETERMINISTIC" else []
     words += ["hidden"] if game.information.name == "IMPERFECT_INFORMATION" else []
-    words.append({"ZERO_SUM": "zero-sum", "GENERAL_SUM": "general-sum"}.get(game.utility.name, "constant-sum"))
+    words.append(_SUMS[game.utility.name])
     if game.max_num_players == 1:
         words[-1] = "alone"
     return ", ".join(words)
@@ -176,11 +184,17 @@ _NOTES = (
     "(`dealer_vul`), both sides in config 2 (`non_dealer_vul` too).",
     "- euchre: where a defender plays alone, the defenders score 4 for any euchre. The engine's own text calls some "
     "bids of the second round by the wrong name; ours is made from the history.",
+    "- gin_rummy: equal deadwood is a draw, and so is a hand in which both take the same upcard and discard it again, "
+    "or the upcard is taken for the 50th time. The rules text says so.",
+    "- go: a stone that brings back an earlier position ends the game as a draw; a ko may not be taken back at once. "
+    "The rules text says so.",
+    "- hearts: who takes no trick gets no points for that where somebody takes all 26. The rules text says so.",
     "- hearts: where no cards are passed the engine still draws a direction and then passes; mended here.",
     "- hearts: about one deal in twenty that the engine resamples for `ismcts` cannot be played to its end; the search "
     "then counts what has been won by then.",
     "- oware: the seeds that a house begins with are the parameter `num_seeds_per_house`; `seeds_per_house` is none.",
     "- solitaire: cards turned up count as moves, of which there are 119; an empty column has no number.",
-    "- checkers, chess, go and quoridor end after so many moves at the latest; the rules say when, and who wins then.",
+    "- go and quoridor end after so many moves at the latest; the rules say when, and who wins then. Chess and "
+    "checkers are drawn after so many moves without a capture (in chess: or a pawn move), their only limit.",
 )
 assert len(CATALOGUE) * BLOCK < 10**12  # every id fits the padded spelling of twelve digits

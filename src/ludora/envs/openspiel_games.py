@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -196,16 +196,27 @@ def _typed(game: str, key: str, value: Any, default: Any) -> Any:
 
 
 def canonical(spec: Spec) -> Spec:
-    """The spec without parameters that equal the engine's defaults, so that equal games have equal specs.
+    """The spec without parameters that equal the engine's defaults and may be left out: equal games have equal specs.
 
     Raises:
         InputError: as `load`.
     """
     load(spec)
     typed, known = _parameters(spec), game_types()[spec.name].parameter_specification
-    kept = {key: value for key, value in typed.items() if value != known[key]}
+    kept = {key: value for key, value in typed.items() if value != known[key] or _needs(spec, key)}
     games = {key: canonical(_game(value)) for key, value in spec.params if isinstance(typed[key], dict)}
     return Spec(spec.name, params=tuple(sorted((kept | games).items())))
+
+
+def _needs(spec: Spec, key: str) -> bool:
+    """Whether a game does not load without a parameter for which the engine lists a default; no flag of its says so."""
+    if game_types()[spec.name].default_loadable:
+        return False
+    try:
+        load(replace(spec, params=tuple(item for item in spec.params if item[0] != key)))
+    except InputError:
+        return True
+    return False
 
 
 def _game(value: str | Spec) -> Spec:

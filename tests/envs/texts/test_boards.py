@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from tests.envs.texts.rig import Board, Played, board, name, pairs, place, play
@@ -198,15 +198,31 @@ def long_game(told: str, legal: tuple[str, ...]) -> str:
     return legal[len(told) * 7 % len(legal)]
 
 
-@pytest.mark.parametrize(("size", "seeds"), [(5, range(12)), (7, range(2))])
-def test_go(size: int, seeds: range) -> None:
-    ends = set()
+def repeater() -> Callable[[str, tuple[str, ...]], str | None]:
+    """A way to play that brings back an earlier position wherever that is allowed."""
+    before: list[Board] = []
+
+    def choose(told: str, legal: tuple[str, ...]) -> str | None:
+        before.append(cells := board(told))
+        mark = told[len("You are ")]
+        back = [move for move in legal if move != "Pass" and put(cells, *place(move), mark) in before]
+        return back[0] if back else None
+
+    return choose
+
+
+@pytest.mark.parametrize(("size", "seeds"), [(5, (*range(13), 201)), (7, range(2))])
+def test_go(size: int, seeds: Sequence[int]) -> None:
+    ends, taken_back = set(), 0
     for seed in seeds:
         # in two games of three few passes, so that they are long and stones are taken
-        played = play(f"go(board_size={size},komi=7.5)", seed, long_game if seed % 3 else None)
+        played = play(f"go(board_size={size},komi=7.5)", seed, long_game if seed % 3 else repeater())
         limit = 2 * size * size
         claims(played.rules, f"{size}x{size}", "Black (X) plays first", "Two passes", f"move {limit}", "White 7.5 more")
-        positions = []
+        claims(
+            played.rules, "before their last move", "any other earlier position of the board ends the game as a draw"
+        )
+        positions: list[Board] = []
         for number, (seen, after) in enumerate(pairs(played)):
             cells, mark = board(seen.told), "XO"[seen.seat]
             assert (
@@ -216,7 +232,8 @@ def test_go(size: int, seeds: range) -> None:
             assert seen.seat == number % 2
             positions.append(cells)
             results = {name(r, c): put(cells, r, c, mark) for r, c in squares(cells, ".")}
-            legal = {point for point, result in results.items() if result and result not in positions}
+            legal = {point for point, result in results.items() if result and result not in positions[-2:]}
+            taken_back += any(result == positions[-2] for result in results.values() if len(positions) > 1)
             assert set(seen.legal) == legal | {"Pass"}
             cells = results.get(seen.move) or cells
             if after:
@@ -224,10 +241,11 @@ def test_go(size: int, seeds: range) -> None:
                 assert ("They just passed." if seen.move == "Pass" else f"They just played {seen.move}.") in after.told
         moves = [seen.move for seen in played.seen]
         passes = [i for i in range(1, len(moves)) if moves[i - 1] == moves[i] == "Pass"]
-        assert passes == [len(moves) - 1] or (not passes and len(moves) == limit)
-        ends.add(bool(passes))
-        won(played, 0 if area(cells) > 7.5 else 1)
-    assert ends == {True, False} or size == 7
+        end = "again" if moves[-1] != "Pass" and cells in positions else "passes" if passes else "limit"
+        assert passes == ([len(moves) - 1] if end == "passes" else []) and (end != "limit" or len(moves) == limit)
+        ends.add(end)
+        won(played, None if end == "again" else 0 if area(cells) > 7.5 else 1)
+    assert (ends == {"again", "passes", "limit"} and taken_back) or size == 7
 
 
 # ---- Amazons ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,10 @@ import pytest
 from tests.envs.texts.rig import Played, pairs, play
 from tests.envs.texts.test_boards import claims
 
+from ludora.envs.openspiel import state_turn
+from ludora.envs.openspiel_games import load
+from ludora.grammar import parse
+
 SEATS = ("North", "East", "South", "West")
 RANKS = "23456789TJQKA"
 
@@ -57,16 +61,13 @@ def greedy_north(told: str, legal: tuple[str, ...]) -> str:
 def test_hearts(config: int) -> None:
     passing, jack, empty = bool(config & 1), bool(config & 2), bool(config & 4)
     options = f"pass_cards={passing},jd_bonus={jack},avoid_all_tricks_bonus={empty}"
-    directions = set()
-    for seed in range(8):
-        # in every fourth game North tries for all the points
-        played = play(f"hearts({options.lower()})", seed, greedy_north if seed % 4 == 3 else None)
+    directions, bare = set(), 0
+    # In every fourth game North tries for all the points; in the last one somebody takes them, and another no trick.
+    for seed in (*range(8), 29 if passing else 426):
+        played = play(f"hearts({options.lower()})", seed, greedy_north if seed % 4 == 3 or seed > 7 else None)
         claims(played.rules, "Who holds 2C leads it", "QS 13", "who takes all 26 counts 0")
-        assert ("passes three cards" in played.rules, "JD" in played.rules, "without a trick" in played.rules) == (
-            passing,
-            jack,
-            empty,
-        )
+        told = [words in played.rules for words in ("three cards", "JD", "less, unless one takes all 26")]
+        assert told == [passing, jack, empty]
         hands, passed = {}, {seat: set() for seat in range(4)}
         tricks: list[list[tuple[int, str]]] = []
         direction = (re.search(r"Passing: (\w+)\.", played.seen[0].told) or [None, "none"])[1]
@@ -100,11 +101,14 @@ def test_hearts(config: int) -> None:
         for trick in tricks:
             taken[winner_of(trick)] += [card for _, card in trick]
         points = [sum(map(hearts_points, taken[seat])) for seat in range(4)]
-        if 26 in points:
+        swept = 26 in points
+        if swept:
             points = [26 - p for p in points]
-        points = [p - 10 * (jack and "JD" in taken[s]) - 5 * (empty and not taken[s]) for s, p in enumerate(points)]
+            bare += any(not cards for cards in taken.values())
+        for s in range(4):
+            points[s] -= 10 * (jack and "JD" in taken[s]) + 5 * (empty and not swept and not taken[s])
         assert list(played.returns) == [26 - p for p in points]
-    assert (directions == {"none"}) != passing
+    assert (directions == {"none"}) != passing and bare
 
 
 def winner_of(trick: list[tuple[int, str]]) -> int:
@@ -414,17 +418,60 @@ def test_gin_rummy(size: int, knock: int) -> None:
                 assert upcard in after.told.split(";")[0]
             if after and after.seat != seen.seat and knocker is None and len(seen.move) == 2:
                 assert f"Upcard: {seen.move}." in after.told
+        assert ended_by_return(played) in ([], [len(played.seen)])
         if knocker is None:
-            results["draw"] += 1
-            assert played.returns == (0, 0)
+            drawn = [seen.told.startswith("Draw") and seen.move == "Upcard" for seen in played.seen]
+            often = drawn[-1] and sum(drawn) == 50
+            wall = played.seen[-1].told.startswith("The stock is used up")
+            results["stock" if wall else "often" if often else "returned"] += 1
+            assert played.returns == (0, 0) and (wall or often or ended_by_return(played))
             continue
         mine, theirs = (
             int(re.search(rf"Player{p}: Deadwood=(\d+)", str(played.end))[1]) for p in (knocker, 1 - knocker)
         )  # type: ignore[index]
-        gain = theirs + 25 if mine == 0 else theirs - mine if mine < theirs else theirs - mine - 25
+        gain = knock_gain(mine, theirs)
         results["gin" if mine == 0 else "knock" if gain > 0 else "undercut"] += 1
         assert mine <= knock and played.returns[knocker] == gain == -played.returns[1 - knocker]
     assert results["knock"] + results["gin"] + results["undercut"] >= 3
+
+
+def ended_by_return(played: Played) -> list[int]:
+    """After how many decisions two players in turn had taken the upcard and discarded it again."""
+    upcards = [re.search(r"Upcard: (\w+)\.", seen.told)[1] for seen in played.seen]  # type: ignore[index]
+    moves = [seen.move for seen in played.seen]
+    back = [i for i in range(1, len(moves)) if (moves[i - 1], moves[i]) == ("Upcard", upcards[i - 1])]
+    return [i + 1 for i in back if i - 2 in back]
+
+
+def knock_gain(mine: int, theirs: int) -> int:
+    """What a knocker gets for this deadwood and theirs."""
+    return theirs - mine + (25 if mine == 0 else -25 if theirs < mine else 0)
+
+
+@pytest.mark.parametrize(
+    ("kept", "theirs", "other", "laid"),
+    [
+        ("6h", 5, "5d", "4s4c4d"),  # less deadwood than the knocker's
+        ("5h", 5, "5d", "4s4c4d"),
+        ("4h", 5, "5d", "4s4c4d"),
+        ("2h", 5, "5d", "4s4c4d"),  # gin
+        ("2h", 0, "4h", "4s4c4d4h"),
+    ],
+)
+def test_gin_rummy_pays_knocks_as_the_rules_say(kept: str, theirs: int, other: str, laid: str) -> None:
+    """Dealt so that player 0 has two melds and `kept`, player 1 two melds and `other`; player 0 knocks."""
+    spec = parse("gin_rummy(hand_size=7)")
+    claims(load(spec).rules.content, "has less deadwood than a knocker without gin", "with as much it is a draw")
+    state = load(spec).game.new_initial_state()
+    for card in f"As Ac Ad 2s 2c 2d {kept} 3s 3c 3d 4s 4c 4d {other} Kh".split():
+        state.apply_action(LOW.index(card[0]) + 13 * "scdh".index(card[1]))
+    gin = kept == "2h"
+    moves = ["Upcard", "Knock", "Kh", "AsAcAd", "2s2c2d2h" if gin else "2s2c2d", "Pass"]
+    for move in [*moves, *([] if gin else ["Pass"]), "3s3c3d", laid, "Pass"]:
+        turn = state_turn(spec, state, state.current_player())
+        state.apply_action(turn.state.actions[turn.legal.index(move)])
+    gain = knock_gain(0 if gin else value(kept), theirs)
+    assert state.returns() == [gain, -gain]
 
 
 def sharp(told: str, legal: tuple[str, ...]) -> str | None:
@@ -444,11 +491,37 @@ def sharp(told: str, legal: tuple[str, ...]) -> str | None:
     return None
 
 
+@pytest.mark.parametrize("passes", [0, 1, 2])
+@pytest.mark.parametrize("back", [False, True])
+def test_gin_rummy_ends_when_upcards_go_round(passes: int, back: bool) -> None:
+    """Both always take the upcard, and discard it again (`back`) or keep it."""
+    upcards: list[str] = []
+
+    def take(told: str, legal: tuple[str, ...]) -> str | None:
+        if "Pass" in legal and told.startswith("Take") and len(upcards) < passes:
+            upcards.append("passed")
+            return "Pass"
+        if "Upcard" in legal:
+            upcards.append(re.search(r"Upcard: (\w+)\.", told)[1])  # type: ignore[index]
+            return "Upcard"
+        if not told.startswith("Discard"):
+            return None
+        others = [card for card in legal if card not in ("Knock", upcards[-1])]
+        return upcards[-1] if back and upcards[-1] in legal else others[len(upcards) % len(others)]
+
+    played = play("gin_rummy", passes, take)
+    claims(
+        played.rules, "one and then the other take the upcard and discard it again", "for the 50th time, not counting"
+    )
+    taken = [seen for seen in played.seen if seen.move == "Upcard"]
+    first = any(seen.told.startswith("Take") for seen in taken)
+    assert first == (passes < 2) and played.returns == (0, 0)
+    assert len(taken) == (2 if back else 50 + first)
+    assert played.seen[-1].move == (upcards[-1] if back else "Upcard")
+
+
 def test_gin_rummy_tells_what_the_other_took_and_nothing_more() -> None:
     """The upcards that the other took and still holds are told; their hand is not."""
-    from ludora.envs.openspiel import state_turn
-    from ludora.grammar import parse
-
     spec, told = parse("gin_rummy"), 0
     for seed in range(5):
         played = play("gin_rummy", seed)

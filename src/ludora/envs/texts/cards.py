@@ -75,7 +75,8 @@ def hearts(params: Params) -> GameText | None:
         else ""
     )
     bonus = " Taking JD counts 10 points less." if params["jd_bonus"] else ""
-    bonus += " A player without a trick counts 5 points less." if params["avoid_all_tricks_bonus"] else ""
+    if params["avoid_all_tricks_bonus"]:
+        bonus += " A player without a trick counts 5 points less, unless one takes all 26."
     rules = (
         "Hearts, one deal, four players clockwise North, East, South, West, 13 cards each; aces are high. Cards are "
         f"rank then suit (TH: ten of hearts); a hand lists the ranks of each suit. {passing}Who holds 2C leads it. "
@@ -281,8 +282,9 @@ def gin_rummy(params: Params) -> GameText | None:
         f"the stock, then discard one card. With at most {knock} points of deadwood after a discard you may knock: "
         "discard, lay down your melds; then the other lays off cards on them (not after a knock with no deadwood at "
         "all, which is gin) and lays down their own melds. The knocker scores the difference in deadwood; with gin, "
-        f"their deadwood and {params['gin_bonus']} more. If the other has no more deadwood than a knocker without gin, "
-        f"the other scores the difference and {params['undercut_bonus']} more. The hand is a draw if two cards are "
-        "left in the stock and nobody knocks."
+        f"their deadwood and {params['gin_bonus']} more. If the other has less deadwood than a knocker without gin, "
+        f"the other scores the difference and {params['undercut_bonus']} more; with as much it is a draw. It is also a "
+        "draw if two cards are left in the stock and nobody knocks, if one and then the other take the upcard and "
+        "discard it again, or when the upcard is taken for the 50th time, not counting the first upcard."
     )
     return GameText(rules, _gin_state, _gin_names, _gin_reads)
