@@ -34,7 +34,7 @@ from ludora.models.cache import ByteLRU
 from ludora.models.families import decoder_layers, features, first_layer, is_linear
 from ludora.models.kernels import speed_up
 from ludora.models.load import Base, recompute
-from ludora.models.rows import Piece, Row, Tokens, block, fill, padded, parts, pieces, segments, without_trees
+from ludora.models.rows import Piece, Row, Tokens, fill, padded, parts, pieces, segments, without_trees
 
 
 @dataclass(slots=True)
@@ -92,21 +92,28 @@ class Engine:
         self.trunk = ByteLRU(cache_bytes)
         self.caches = True  # whether `encode` keeps the trunk states that it computes; `keep` always does
         self._depth, self._depth_at = 0, -1
-        as_tuple = self._layers_give_tuples()
+        as_tuple, self.token_bytes = self._try_a_token()
         self._skip, self._inject = _Skip(as_tuple), _Inject(as_tuple)
         if base.gradient_checkpointing:
             self._recompute_in_context()
 
-    def _layers_give_tuples(self) -> bool:
-        """Families differ in what a decoder layer returns; one token through the model tells."""
+    def _try_a_token(self) -> tuple[bool, int]:
+        """Families differ in what a decoder layer returns and in how many heads have keys; one token through the model
+        tells.
+
+        Returns:
+            whether a layer returns a tuple, and the bytes of a token's keys and values in all layers. Where the family's
+            own attention keeps them to itself: as if every head had its own.
+        """
         seen: list[bool] = []
         hook = self._layers[0].register_forward_hook(lambda m, a, out: seen.append(isinstance(out, tuple)))
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.base.device)
-        layout = Layout([block([Row((0,))], 0, None).to(self.base.device)])
-        with torch.no_grad(), attention.using(layout):
+        past = History(fresh=1)
+        with torch.no_grad(), attention.using(Layout(history=[past])):
             self.backbone(input_ids=ids, use_cache=False)
         hook.remove()
-        return seen[0]
+        full = 2 * self.base.layers * self.base.hidden * self.base.dtype.itemsize
+        return seen[0], past.bytes // attention.STEP or full  # a history begins with room for so many tokens
 
     # ---- which layers run ------------------------------------------------------------------------------------------
 

@@ -84,8 +84,9 @@ def measure_dtypes(device: torch.device) -> tuple[torch.dtype, str]:
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a device: of a GPU its own, else of the machine, or of the container if less."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch holds in reserve can be had, too
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + idle
     free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
     if meminfo.is_file():  # counts what caches would give back
