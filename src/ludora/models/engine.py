@@ -102,8 +102,8 @@ class Engine:
         tells.
 
         Returns:
-            whether a layer returns a tuple, and the bytes of a token's keys and values in all layers. Where the family's
-            own attention keeps them to itself: as if every head had its own.
+            whether a layer returns a tuple, and the bytes of a token's keys and values in all layers; where attention
+            is the family's own, as if every head had keys of its own.
         """
         seen: list[bool] = []
         hook = self._layers[0].register_forward_hook(lambda m, a, out: seen.append(isinstance(out, tuple)))
