@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from ludora.cli.main import run
 from ludora.runs.store import Run
@@ -322,3 +324,35 @@ def test_impossible_players_and_ids_are_one_line(tmp_path: Path, arguments: list
     done = ludora(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and message in done.stderr
     assert [line.split(":")[0] for line in done.stderr.strip().splitlines()[-2:]] == ["error", "hint"]
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "hint"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), ["train", "ppo", "seed"], "minibatch"),
+        (RuntimeError("CUDA error: out of memory"), ["train", "sft", "imitation"], "accumulation"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), ["evaluate", "base", "x"], "--quantize"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), ["merge", "a", "b"], "--device cpu"),
+        (MemoryError(), ["report", "x"], "smaller model"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(
+    error: BaseException,
+    arguments: list[str],
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("ludora.cli.main.app", partial(_fail, error))
+    monkeypatch.setenv("LUDORA_DEBUG", "0")
+    assert run(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and len(shown.err.splitlines()) == 2
+    assert shown.err.startswith("error: memory ran out\nhint: ") and hint in shown.err
+    monkeypatch.setattr("ludora.cli.main.app", partial(_fail, RuntimeError("a bug of ours")))
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        run(arguments)
+
+
+def _fail(error: BaseException, **options: object) -> None:
+    raise error
