@@ -35,7 +35,7 @@ def draw(logits: Tensor, uniforms: Sequence[float], top_p: float = 1.0) -> tuple
     """
     rows = max(1, (PIECE if logits.is_cuda else SMALL_PIECE) // logits.shape[1])
     quantiles = torch.tensor(uniforms, dtype=torch.float64).to(logits.device)
-    pieces = zip(logits.split(rows), quantiles.split(rows), strict=True)
+    pieces = zip(torch.split(logits, rows), torch.split(quantiles, rows), strict=True)
     drawn = torch.cat([_draw(piece.log_softmax(-1), u[:, None], top_p) for piece, u in pieces])
     tokens, log_probs, totals = drawn.t().tolist()  # the only thing that leaves the device
     if not all(map(math.isfinite, totals)):

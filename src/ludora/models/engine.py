@@ -17,7 +17,6 @@ the 30 layers of smollm2-135m that moved the log-probability of a choice by up t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from ludora.models import attention
 from ludora.models.adapters import Adapter, AdapterPack, Segment
 from ludora.models.attention import Grid, History, Layout
 from ludora.models.cache import ByteLRU
-from ludora.models.families import decoder_layers, features, first_layer, is_linear
+from ludora.models.families import decoder_layers, first_layer
 from ludora.models.kernels import speed_up
 from ludora.models.load import Base, recompute
 from ludora.models.rows import Piece, Row, Tokens, fill, padded, parts, pieces, segments, without_trees
@@ -39,11 +38,9 @@ from ludora.models.rows import Piece, Row, Tokens, fill, padded, parts, pieces, 
 
 @dataclass(slots=True)
 class Counters:
-    """What was computed, for honest speed figures. Tokens count padding; FLOPs count multiplications by weights."""
+    """What was computed, for honest speed figures. Tokens count padding."""
 
     tokens: int = 0
-    trunk_tokens: int = 0
-    flops: float = 0.0
 
 
 class _Skip(nn.Module):
@@ -88,7 +85,6 @@ class Engine:
         self.context = getattr(base.model.config, "max_position_embeddings", None)
         if base.device.type == "cpu":
             speed_up(base.model)
-        self._layer_flops = [2.0 * sum(_weights(layer)) for layer in self._layers]
         self.trunk = ByteLRU(cache_bytes)
         self.caches = True  # whether `encode` keeps the trunk states that it computes; `keep` always does
         self._depth, self._depth_at = 0, -1
@@ -148,7 +144,6 @@ class Engine:
     ) -> Tensor:
         """Layers start..stop-1 over a batch. Returns [B, T, H], normed if the last layer is among them."""
         self.counters.tokens += ids.numel()
-        self.counters.flops += ids.numel() * sum(self._layer_flops[start:stop])
         grabbed: list[Tensor] = []
         hook = None
         if stop < len(self._layers):  # the final norm must not touch a trunk: take what leaves the last layer that runs
@@ -283,7 +278,6 @@ class Engine:
         """Trunk states [own tokens, H] of rows, beside one another and nothing else, and of their prefixes."""
         for part in pieces(rows, [None] * len(rows), self.chunk_tokens):
             states = self._run_piece(part, 0, self._depth, None)
-            self.counters.trunk_tokens += len(part.ids)
             for row, start in zip(part.units, part.starts, strict=True):
                 # a clone: a view would keep the whole piece alive in the cache
                 yield row, states[start : start + len(row.tokens) - row.prefix].clone()
@@ -388,10 +382,6 @@ class Engine:
         self._check_length(positions)
         with self.pack.rows(*owners):
             return self._run(ids.to(self.base.device), positions, Layout(grid=grid), 0, len(self._layers), None)
-
-
-def _weights(layer: nn.Module) -> Iterator[int]:
-    yield from (math.prod(features(module)) for module in layer.modules() if is_linear(module))
 
 
 def _tensor(out: Any) -> Tensor:
