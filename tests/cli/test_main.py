@@ -120,6 +120,17 @@ def test_a_damaged_log_names_file_and_line(tmp_path: Path, line: bytes) -> None:
     assert "error: runs/leduc/metrics.jsonl:2 is damaged: " in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["runs", "show", "leduc@99"], ["report", "runs/leduc@99"], ["report", "leduc@1"]])
+def test_a_step_is_refused_where_a_whole_run_is_asked_for(tmp_path: Path, command: list[str]) -> None:
+    with Run.create(tmp_path / "runs", "leduc", {"kind": "ppo", "name": "leduc"}) as run:
+        run.save_checkpoint(1, {"state.json": b"{}"})
+    done = ludora(*command, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    step = command[-1].rpartition("@")[2]
+    said = [f"error: '{command[-1]}' names step {step}, but this is about a whole run", f"hint: leave out @{step}"]
+    assert done.stderr.splitlines() == said
+
+
 def test_a_run_in_use_names_the_process(tmp_path: Path) -> None:
     with Run.create(tmp_path / "runs", "leduc", {"kind": "ppo", "name": "leduc"}):
         done = ludora("train", "ppo", "--resume", "leduc", cwd=tmp_path)
