@@ -9,10 +9,11 @@ computed once per adapter and attended to by all rows; trunk states are cached b
 to end in one flat sequence without padding, so every matrix is multiplied once for all of them.
 
 A row's numbers depend on the rows beside it by rounding alone: matrix kernels choose how they add up by the number of
-tokens. In fp32 on one CPU thread all batches of at least 16 tokens agree bit for bit, which is why sequences and
-decoding steps are filled up; with more threads, products may differ in their last bit. In bf16 they may anywhere: over
-the 30 layers of smollm2-135m that moved the log-probability of a choice by up to 0.06 nat, of a sampled token by 0.33
-(0.05 in the mean).
+tokens. In fp32 on one CPU thread the states of all batches of at least 16 tokens agree bit for bit, which is why
+sequences and decoding steps are filled up; with more threads, products may differ in their last bit. So may, on one
+thread, products with another number of columns: the logits of choices are computed for all tokens that any row of the
+batch needs, and moved by up to 4.8e-7 among other rows. In bf16 all may differ: over the 30 layers of smollm2-135m that
+moved the log-probability of a choice by up to 0.06 nat, of a sampled token by 0.33 (0.05 in the mean).
 """
 
 from __future__ import annotations
