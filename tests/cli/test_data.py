@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.data.rig import read_trajectories
 
 from ludora.cli.main import run
-from ludora.data.trajectories import read_trajectories
 
 CHAT = '{"prompt": "?", "completion": "Who knows?"}'
 SMALL = ["--games", "6", "--size", "5", "--expert", "bfs-safe(noise=0.2)", "--eval-share", "0.34"]

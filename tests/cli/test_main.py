@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from ludora.cli.main import run
 from ludora.runs.store import Run
@@ -126,6 +128,17 @@ def test_a_damaged_log_names_file_and_line(tmp_path: Path, line: bytes) -> None:
     done = ludora("runs", "show", "leduc", cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert "error: runs/leduc/metrics.jsonl:2 is damaged: " in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["runs", "show", "leduc@99"], ["report", "runs/leduc@99"], ["report", "leduc@1"]])
+def test_a_step_is_refused_where_a_whole_run_is_asked_for(tmp_path: Path, command: list[str]) -> None:
+    with Run.create(tmp_path / "runs", "leduc", {"kind": "ppo", "name": "leduc"}) as run:
+        run.save_checkpoint(1, {"state.json": b"{}"})
+    done = ludora(*command, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    step = command[-1].rpartition("@")[2]
+    said = [f"error: '{command[-1]}' names step {step}, but this is about a whole run", f"hint: leave out @{step}"]
+    assert done.stderr.splitlines() == said
 
 
 def test_a_run_in_use_names_the_process(tmp_path: Path) -> None:
@@ -332,3 +345,35 @@ def test_impossible_players_and_ids_are_one_line(tmp_path: Path, arguments: list
     done = ludora(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and message in done.stderr
     assert [line.split(":")[0] for line in done.stderr.strip().splitlines()[-2:]] == ["error", "hint"]
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "hint"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), ["train", "ppo", "seed"], "minibatch"),
+        (RuntimeError("CUDA error: out of memory"), ["train", "sft", "imitation"], "accumulation"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), ["evaluate", "base", "x"], "--quantize"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), ["merge", "a", "b"], "--device cpu"),
+        (MemoryError(), ["report", "x"], "smaller model"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(
+    error: BaseException,
+    arguments: list[str],
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("ludora.cli.main.app", partial(_fail, error))
+    monkeypatch.setenv("LUDORA_DEBUG", "0")
+    assert run(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and len(shown.err.splitlines()) == 2
+    assert shown.err.startswith("error: memory ran out\nhint: ") and hint in shown.err
+    monkeypatch.setattr("ludora.cli.main.app", partial(_fail, RuntimeError("a bug of ours")))
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        run(arguments)
+
+
+def _fail(error: BaseException, **options: object) -> None:
+    raise error

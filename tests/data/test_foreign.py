@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.data.rig import write_trajectories
 
 from ludora.data.chats import decisions, write_chats
 from ludora.data.examples import read_examples
 from ludora.data.foreign import declared
 from ludora.data.lines import Unreadable
-from ludora.data.trajectories import ExpertTurn, expert_turns, write_trajectories
+from ludora.data.trajectories import ExpertTurn, expert_turns
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.snake_game import MOVES
 from ludora.errors import InputError

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.data.rig import read_trajectories
 
 from ludora.data.snake import COLUMNS, eval_numbers, expert_games, generate, numbers, write_table
-from ludora.data.trajectories import read_trajectories
 from ludora.envs.build import task_spec
 from ludora.envs.snake_game import MOVES
 from ludora.errors import InputError

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.rig import read_trajectories, write_trajectories
 
 from ludora.data.chats import decisions
 from ludora.data.examples import read_examples
-from ludora.data.trajectories import Writer, read_trajectories, to_line, write_trajectories
+from ludora.data.trajectories import Writer, to_line
 from ludora.envs.build import make_env, task_spec
 from ludora.errors import InputError
 from ludora.grammar import parse

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from ludora.envs.build import make_env, task_spec
@@ -359,6 +360,19 @@ def test_costs_are_measured_and_make_no_record_another(monkeypatch: pytest.Monke
     assert evaluate_players([FirstLegal()], KUHN, RandomPlayer(), games=2).rows[0].cost.tokens_per_move is None
     monkeypatch.setattr(meter, "_PROCESS", Path("/nowhere"))
     assert evaluate_players([FirstLegal()], KUHN, RandomPlayer(), games=2).rows[0].cost.peak_bytes is None
+
+
+def test_memory_is_that_of_the_gpu_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {0: 0, 1: 3 << 30}  # a model on cuda:1, while cuda:0 is the current device
+
+    def reset(device: int = 0) -> None:
+        held[device] //= 3
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=0: held[device])
+    assert meter.Meter(RandomPlayer()).cost([]).peak_bytes == 1 << 30
 
 
 def test_several_tasks_share_a_table() -> None:

@@ -193,3 +193,36 @@ def test_the_pack_is_sized_by_what_is_measured(cohort: Callable[..., Cohort], mo
     monkeypatch.setattr(tight, "_gradients", lambda batches: (_ for _ in ()).throw(torch.OutOfMemoryError("never")))
     with pytest.raises(TrainingFailed, match="memory ran out"):
         tight.measure(trials())
+
+
+def test_a_resumed_cohort_computes_in_the_same_passes(
+    cohort: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's, with figures that are made up: what is measured, and what is left of it when memory runs out."""
+    monkeypatch.setattr("ludora.learn.cohort.free_memory", lambda device: 32 << 30)
+    peaks = iter([0, 2 << 30])  # a pass of 3,072 tokens takes 2 GiB
+    monkeypatch.setattr("ludora.learn.cohort.peak_memory", lambda device: next(peaks))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    it, notes = cohort(texts(), capacity=0), []
+    it.note = lambda *facts: notes.append(facts[:2])
+    least = it.engine.chunk_tokens
+    monkeypatch.setattr(it.engine, "base", replace(it.engine.base, device=torch.device("cuda:0")))
+    monkeypatch.setattr(it, "_gradients", lambda batches: it.engine.trunk.put("a row", torch.zeros(3), 12))
+    it.measure(trials())
+    assert it.engine.chunk_tokens == it.pass_tokens == notes[0][1] > 4 * least
+    assert len(it.engine.trunk) == 0  # a resumed run would compute it in larger passes
+    for _ in range(6):
+        it._seat(trials())
+        it._shrink()
+        it._seat([])
+        resumed = cohort(texts(), capacity=notes[-1][0], pass_tokens=notes[-1][1])
+        assert (resumed.capacity, resumed.pass_tokens) == (it.capacity, it.pass_tokens) == notes[-1]
+        assert resumed.engine.chunk_tokens == it.engine.chunk_tokens == max(least, it.pass_tokens)
+    assert it.pass_tokens < least
+
+
+def test_checkpoints_of_before_may_hold_more() -> None:
+    """They counted losses, which nobody read."""
+    [trial, *_] = trials()
+    trial.load({**trial.state(), "step": 4, "loss": [1.5, 3]}, {})
+    assert trial.step == 4 and "loss" not in trial.state()

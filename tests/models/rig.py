@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ludora.models.adapters import Adapter, AdapterPack
 from ludora.models.engine import Engine
-from ludora.models.families import LoraSettings
+from ludora.models.families import LoraSettings, decoder_layers
 from ludora.models.load import Base
 from ludora.models.policy import Policy
 from ludora.models.rows import Row, Tokens
@@ -42,6 +43,13 @@ class Rig:
         reads = [tuple(range(prefix, len(text))) for text in texts]
         out = self.engine.encode([Row(text, prefix) for text in texts], reads, adapters)
         return list(out.split([len(read) for read in reads]))
+
+    def trunk_tokens(self) -> Counter[str]:
+        """Counts from now on, under "tokens", what goes through the first layer: where it is frozen, the trunk."""
+        count: Counter[str] = Counter()
+        first = decoder_layers(self.base.model, self.base.family)[0]
+        first.register_forward_pre_hook(lambda module, args: count.update(tokens=args[0].shape[:2].numel()))
+        return count
 
     def logits(self, texts: Sequence[Tokens], adapters: Sequence[Adapter | None], prefix: int = 0) -> list[Tensor]:
         return [self.policy.logits(states) for states in self.states(texts, adapters, prefix)]

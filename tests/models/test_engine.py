@@ -176,14 +176,13 @@ def test_cached_trunk_states_are_not_computed_again() -> None:
     r = rig("llama")
     adapter = r.add(rank=2, layers="top:1")
     texts = [rigs.text(n, n) for n in (10, 20, 30)]
+    trunk = r.trunk_tokens()
     r.states(texts, [adapter] * 3)
-    first = r.engine.counters.trunk_tokens
+    first = trunk["tokens"]
     assert first >= 60
     r.states([*texts[::-1], rigs.text(40, 40)], [None, adapter, None, adapter])
-    again = r.engine.counters.trunk_tokens - first
+    again = trunk["tokens"] - first
     assert 40 <= again < 60  # the new row alone, filled up
-    per_layer = 2 * sum(p.numel() for n, p in r.base.model.named_parameters() if ".layers.0." in n and p.dim() == 2)
-    assert r.engine.counters.flops <= r.engine.counters.tokens * per_layer * 3
     r.add("low", 2, rank=1, layers="1-1")
     assert r.engine.depth == 1  # what was cached at another depth is gone
     for one, other in zip(r.states(texts, [adapter] * 3), rig_states(texts), strict=True):

@@ -14,6 +14,7 @@ from tests.models.rig import Rig, rig, wake
 
 from ludora.errors import TrainingFailed
 from ludora.models.adapters import Adapter
+from ludora.models.draw import draw
 from ludora.models.generate import Sampler, Talk
 from ludora.models.policy import Answer, Policy
 from ludora.rng import uniform
@@ -156,8 +157,7 @@ def test_samples_have_the_models_frequencies() -> None:
     prompt = rigs.text(8)
     p = r.logits([prompt], [None])[0][-1].double().softmax(-1)
     n = 4000
-    sampler = Sampler(r.policy, ())
-    seen = Counter(sampler._draw(p.log().float(), uniform(seed, 0)) for seed in range(n))
+    seen = Counter(draw(p.log().float().expand(n, -1), [uniform(seed, 0) for seed in range(n)])[0])
     for token in p.argsort(descending=True)[:5].tolist():
         share = float(p[token])
         assert abs(seen[token] / n - share) < 4.5 * math.sqrt(share * (1 - share) / n)

@@ -220,6 +220,19 @@ def test_leftovers_are_swept_at_open(run: Run) -> None:
         assert not list(again.path.glob(".*"))
 
 
+def test_variants_are_recovered_too(run: Run) -> None:
+    """Killed between the two renames, a variant lies aside; resumed, it is written again, more than once."""
+    for name in ("v001", "v002"):
+        run.write_variant(name, {"a": b"1"})
+        os.rename(run.variants / name, run.variants / f".old-{name}")
+    run.write_variant("v002", {"a": b"2"})
+    run.write_variant("v002", {"a": b"3"})  # though nothing has swept up
+    run.close()
+    with Run.open(run.path) as again:
+        again.write_variant("v002", {"a": b"4"})
+        assert {p.name: (p / "a").read_bytes() for p in again.variants.iterdir()} == {"v001": b"1", "v002": b"4"}
+
+
 def test_adapter_is_replaced_whole(run: Run) -> None:
     run.write_adapter({"a": b"1", "b": b"1"})
     run.write_adapter({"a": b"2"})

@@ -32,6 +32,13 @@ from ludora.cli import list as list_
 from ludora.errors import BadLines, LudoraError
 
 LONGEST = 600  # characters of a complaint
+SMALLER = {  # what helps where memory runs out, by command
+    "train ppo": "go on with --resume RUN and accumulation=8, a smaller minibatch or gradient_checkpointing=true",
+    "train sft": "go on with --resume RUN and accumulation=8, smaller part_tokens or gradient_checkpointing=true",
+    "evolve": "go on with --resume RUN and a smaller pack or gradient_checkpointing=true",
+    "evaluate": "--quantize 4bit takes less; --device cpu may have more",
+    "merge": "--dtype bf16 takes less; --device cpu may have more",
+}
 # typer exports only this child of the class that all its complaints about a command line share.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -73,7 +80,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line. 0 done, 1 it failed, 2 the input was wrong, 130 interrupted.
+    """Run a command line. 0 done, 1 it failed (memory ran out, too), 2 the input was wrong, 130 interrupted.
 
     What the user can mend is two lines on stderr; a traceback is shown for a bug of ours, or with LUDORA_DEBUG=1.
     """
@@ -97,6 +104,19 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(f"{what}{error.strerror or error}", "LUDORA_DEBUG=1 shows where it happened", 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", "", 130)
+    except (RuntimeError, MemoryError) as error:
+        if debug or not _out_of_memory(error):
+            raise
+        hints = [hint for words, hint in SMALLER.items() if words.split() == list(arguments[: len(words.split())])]
+        return _complain("memory ran out", next(iter(hints), "a smaller model, or quantize=4bit, takes less"), 1)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:  # nothing that ran has loaded it, so neither need we
+        return isinstance(error, MemoryError)
+    from ludora.models.machine import out_of_memory
+
+    return out_of_memory(error)
 
 
 def _complain(message: str, hint: str, code: int, *, whole: bool = False) -> int:

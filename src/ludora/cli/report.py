@@ -16,7 +16,7 @@ def report(
 ) -> Shown:
     """Write report.html and report.md into a run folder: learning curves, evaluation, games move by move."""
     from ludora.evals.report import write_report
-    from ludora.runs.listing import find_run
+    from ludora.runs.listing import find_whole_run
 
-    path = write_report(find_run(runs_dir, run)[0])
+    path = write_report(find_whole_run(runs_dir, run))
     return Shown({"report": str(path)}, lambda console: console.print(str(path), markup=False, soft_wrap=True))

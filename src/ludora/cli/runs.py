@@ -38,10 +38,10 @@ def show(
 ) -> Shown:
     """One run: what it is, its checkpoints and sample episodes, and its last metrics."""
     from ludora.runs import episodes
-    from ludora.runs.listing import find_run, run_info
+    from ludora.runs.listing import find_whole_run, run_info
     from ludora.runs.store import Run
 
-    path = find_run(runs_dir, run)[0]
+    path = find_whole_run(runs_dir, run)
     opened = Run.read(path)
     last: dict[str, object] = {}
     for last in opened.rows("metrics.jsonl"):  # noqa: B007  only the last one is wanted

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ludora.data.lines import Item, Memo, Reading, Unreadable, need, need_texts, no_others, read_lines, short
+from ludora.data.lines import Item, Memo, Unreadable, need, need_texts, no_others, short
 from ludora.errors import InputError
 from ludora.grammar import parse
 from ludora.types import End, Message, Move, Outcome, Step, Task, Trajectory, Turn
@@ -145,33 +145,7 @@ def close_file(file: TextIO, temporary: Path, path: Path, *, keep: bool) -> None
         temporary.unlink(missing_ok=True)
 
 
-def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> int:
-    """Write a whole file; returns how many lines it has.
-
-    Raises:
-        InputError: the file exists already, or cannot be made there.
-    """
-    writer, done = Writer(path), False
-    try:
-        for trajectory in trajectories:
-            writer.write(trajectory)
-        done = True
-    finally:
-        writer.close(keep=done)
-    return writer.lines
-
-
 # ---- reading -------------------------------------------------------------------------------------------------------
-
-
-def read_trajectories(path: Path) -> Reading[Trajectory]:
-    """The games of a file of ours. Their turns have no `state`.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    memo = Memo()
-    return read_lines(path, lambda data, place: from_object(data, memo))
 
 
 _KEYS = frozenset({"version", "kind", "task", "seed", "seat", "player", "steps", "outcome", "score", "end"})

@@ -139,11 +139,6 @@ def best_response(spec: Spec, table: Table) -> tuple[float, float]:
     return tree.best_value(0, realisation), tree.best_value(1, realisation)
 
 
-def best_possible(spec: Spec, opponent: Table) -> float:
-    """The most that any player can earn against `opponent`, mean over the seats."""
-    return sum(best_response(spec, opponent)) / 2
-
-
 def nash_conv(spec: Spec, table: Table) -> float:
     """What both seats together could gain by deviating when everyone plays `table`; 0 for a Nash equilibrium."""
     return sum(best_response(spec, table)) - sum(expected_value(spec, table, table))

@@ -46,7 +46,8 @@ class Meter:
 def _set_back() -> bool:
     """Begin to measure peak memory; False where the system offers no way to."""
     if torch := _gpu():
-        torch.cuda.reset_peak_memory_stats()
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
         (_PROCESS / "clear_refs").write_text("5")  # Linux: sets VmHWM to what is resident now
@@ -58,7 +59,8 @@ def _set_back() -> bool:
 def _peak() -> int | None:
     """Bytes held at most since `_set_back`."""
     if torch := _gpu():
-        return int(torch.cuda.max_memory_allocated())
+        # of all GPUs: the model need not be on the current one, and nothing is held where there is none
+        return sum(int(torch.cuda.max_memory_allocated(device)) for device in range(torch.cuda.device_count()))
     lines = (_PROCESS / "status").read_text().splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 

@@ -29,7 +29,7 @@ class SeatResult:
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What playing cost; None where it was not measured. `tokens_per_move` are those read and sampled by a model;
-    `peak_bytes` is the most memory the process held while this player played, on a GPU that of the GPU.
+    `peak_bytes` is the most memory the process held while this player played, with a GPU that of all its GPUs.
     """
 
     seconds_per_move: float | None = None

@@ -58,11 +58,6 @@ class Scorer:
         self.greedy = Greedy(policy, chat.stop_ids)
         self._known: dict[tuple[str, bool, Question], Record] = {}  # of the base
 
-    def remember(self, data: Splits, questions: Sequence[Question], base: Sequence[Record], written: bool) -> None:
-        """Take over what the base answered in another process, so that it is not asked again."""
-        for question, record in zip(questions, base, strict=True):
-            self._known[data.source, written, question] = record
-
     def score(
         self,
         data: Splits,

@@ -38,6 +38,7 @@ MEMORY_SHARE = 0.8  # of the free memory that may be used
 MOST_PASS_TOKENS = 1 << 16
 
 Tensors = dict[str, dict[str, Tensor]]
+_STATE = ("step", "tokens", "draws", "skipped", "failed")  # of a trial, in checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,6 @@ class Trial:
     Attributes:
         seed: of its first weights and its dropout masks.
         order: seed of the order in which it sees the data.
-        loss: sum and number of the losses since `take_loss`.
         tensors: `adapter` and `optimizer`, of which either may be missing: it begins fresh then.
     """
 
@@ -83,25 +83,17 @@ class Trial:
     draws: int = 0
     skipped: int = 0
     failed: str = ""
-    loss: list[float] = field(default_factory=lambda: [0.0, 0.0])
     tensors: Tensors = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
         """All that is not a tensor, and not told to `Trial` when it is made."""
-        names = ("step", "tokens", "draws", "skipped", "failed", "loss")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load(self, state: dict[str, Any], tensors: Tensors) -> None:
-        """Inverse of `state`, and the tensors."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        """Inverse of `state`, and the tensors. What else older checkpoints hold is left alone."""
+        for name in _STATE:
+            setattr(self, name, state[name])
         self.tensors = tensors
-
-    def take_loss(self) -> float:
-        """Mean training loss per learnt token since the last call."""
-        total, count = self.loss
-        self.loss = [0.0, 0.0]
-        return total / count if count else math.nan
 
 
 @dataclass(slots=True)
@@ -156,7 +148,8 @@ class Cohort:
         self.policy, self.engine, self.pack = policy, policy.engine, policy.engine.pack
         self.items, self.plan = items, plan
         self.capacity, self.most, self.note = capacity, most, note
-        self.pass_tokens = pass_tokens or self.engine.chunk_tokens
+        self._least_chunk = self.engine.chunk_tokens
+        self._allot(pass_tokens or self.engine.chunk_tokens)
         self._slots: list[_Slot] = []
         self._homes: dict[int, Homes] = {}
         self._orders: dict[int, Order] = {}
@@ -274,10 +267,9 @@ class Cohort:
             homes.prepare(batch)
         cut = [list(parts(batch, self.plan.accumulation, self.plan.part_tokens)) for batch in batches]
         totals = [sum(map(units, batch)) for batch in batches]
-        for slot, total in zip(self._slots, totals, strict=True):
+        for slot in self._slots:
             slot.optimizer.zero_grad()
             slot.adapter.training = slot.adapter.settings.dropout > 0
-            slot.trial.loss[1] += total
         for number in range(max(map(len, cut))):
             now = [
                 (slot, own[number], total)
@@ -325,8 +317,7 @@ class Cohort:
         weights = torch.tensor([weight for _, text, weight in found for _ in text.targets])
         weights = weights.to(self.engine.base.device)
         texts, adapters = [text for _, text, _ in found], [slot.adapter for slot, _, _ in found]
-        losses = self.policy.learn_texts(texts, adapters, weights) * weights
-        self._count_losses([slot for slot, text, _ in found for _ in text.targets], losses, group)
+        self.policy.learn_texts(texts, adapters, weights)
 
     def _learn_choices(self, group: Sequence[_Part]) -> None:
         """The same of choices among legal actions."""
@@ -338,13 +329,6 @@ class Cohort:
         weights = torch.tensor([weight for _, _, weight in found], device=table.device)
         losses = -table.gather(1, index[:, None])[:, 0] * weights
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        self._count_losses([slot for slot, _, _ in found], losses.detach(), group)
-
-    def _count_losses(self, owners: Sequence[_Slot], losses: Tensor, group: Sequence[_Part]) -> None:
-        """Add up each learner's loss; `losses` are shares of a step's mean."""
-        totals = {id(slot): total for slot, _, total in group}
-        for slot, loss in zip(owners, losses.tolist(), strict=True):
-            slot.trial.loss[0] += loss * totals[id(slot)]
 
     def _update(self, slot: _Slot, batch: Sequence[Item]) -> None:
         trial, recipe = slot.trial, slot.trial.recipe
@@ -373,27 +357,36 @@ class Cohort:
         free, before = free_memory(device), peak_memory(device)
         draws = largest.draws
         self._seat([largest])
-        losses = list(largest.loss)
         with enough_memory():
             self._gradients([self._batch(largest)])
         taken = max(0, peak_memory(device) - before)
-        largest.loss, self._slots[0].adapter.draws = losses, draws
+        self._slots[0].adapter.draws = draws
         self._slots[0].optimizer.zero_grad()
         self._seat([])
         room = MEMORY_SHARE * free - taken
         if device.type == "cuda":  # a GPU is fast only with many rows at a time
             times = max(1.0, min(room / 2, free / 2) / max(1, taken))
-            self.pass_tokens = min(MOST_PASS_TOKENS, int(self.pass_tokens * times))
-            self.engine.chunk_tokens = max(self.engine.chunk_tokens, self.pass_tokens)
+            self._allot(min(MOST_PASS_TOKENS, int(self.pass_tokens * times)))
             room /= 2
         self.capacity = max(1, int(room // own))
         self.note(self.capacity, self.pass_tokens, f"{free >> 20} MiB free, {taken >> 20} MiB for a pass")
+
+    def _allot(self, pass_tokens: int) -> None:
+        """Passes are of so many tokens, those of the engine no smaller.
+
+        All follows from this number, which a resumed run is told; so what was computed in other passes is forgotten.
+        """
+        self.pass_tokens = pass_tokens
+        chunk = max(self._least_chunk, pass_tokens)
+        if chunk != self.engine.chunk_tokens:
+            self.engine.trunk.clear()
+            self.engine.chunk_tokens = chunk
 
     def _shrink(self) -> None:
         """Memory ran out: half the slots, half the rows of a pass."""
         if len(self._slots) == 1:
             raise TrainingFailed(*ALONE)
         self.capacity = len(self._slots) // 2
-        self.pass_tokens = max(1, self.pass_tokens // 2)
+        self._allot(max(1, self.pass_tokens // 2))
         release_memory(self.engine.base.device)
         self.note(self.capacity, self.pass_tokens, "memory ran out")

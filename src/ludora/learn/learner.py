@@ -25,8 +25,8 @@ from ludora.players.model import ModelPlayer
 from ludora.rng import generator, stream
 from ludora.settings import PPOConfig
 
-# the largest difference of one action's log-probability between sampling and training, by dtype of the base: rows are
-# padded alike in both, so the same numbers are expected; fp32 kernels on a CPU block by batch size
+# the largest difference of one action's log-probability between sampling and training, by dtype of the base: the
+# same numbers are expected, but for rounding: both batch rows differently, and kernels add up by the size of a batch
 GAP = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 MAX_SKIPPED = 20  # optimiser steps in a row without a finite gradient, then training has failed
 

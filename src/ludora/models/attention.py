@@ -304,17 +304,27 @@ def product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, 
         return _grouped(q, k, v, bias, scale)[0]
     if softcap is None:
         return _fused(q, k, v, bias, scale)
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    k, v = _per_head(q, k, v)
     scores = softcap * torch.tanh((q @ k.transpose(2, 3)).float() * scale / softcap)
     return torch.softmax(scores if bias is None else scores + bias[:, 0], -1).to(q.dtype) @ v
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """The same by torch's own kernel."""
+    """The same by torch's own kernel.
+
+    None of its fast ones on a GPU takes both a mask and grouped heads: there each head gets its keys.
+    """
+    if q.is_cuda and bias is not None:
+        k, v = _per_head(q, k, v)
     mask = None if bias is None else bias[:, 0].to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
     return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
+
+
+def _per_head(q: Tensor, k: Tensor, v: Tensor) -> KeysValues:
+    """Keys and values [B, G, S, D] repeated for the queries' H heads."""
+    groups = q.shape[1] // k.shape[1]
+    return (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
 
 
 def attend(

@@ -9,15 +9,15 @@ computed once per adapter and attended to by all rows; trunk states are cached b
 to end in one flat sequence without padding, so every matrix is multiplied once for all of them.
 
 A row's numbers depend on the rows beside it by rounding alone: matrix kernels choose how they add up by the number of
-tokens. In fp32 on one CPU thread all batches of at least 16 tokens agree bit for bit, which is why sequences and
-decoding steps are filled up; with more threads, products may differ in their last bit. In bf16 they may anywhere: over
-the 30 layers of smollm2-135m that moved the log-probability of a choice by up to 0.06 nat, of a sampled token by 0.33
-(0.05 in the mean).
+tokens. In fp32 on one CPU thread the states of all batches of at least 16 tokens agree bit for bit, which is why
+sequences and decoding steps are filled up; with more threads, products may differ in their last bit. So may, on one
+thread, products with another number of columns: the logits of choices are computed for all tokens that any row of the
+batch needs, and moved by up to 4.8e-7 among other rows. In bf16 all may differ: over the 30 layers of smollm2-135m that
+moved the log-probability of a choice by up to 0.06 nat, of a sampled token by 0.33 (0.05 in the mean).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -31,19 +31,17 @@ from ludora.models import attention
 from ludora.models.adapters import Adapter, AdapterPack, Segment
 from ludora.models.attention import Grid, History, Layout
 from ludora.models.cache import ByteLRU
-from ludora.models.families import decoder_layers, features, first_layer, is_linear
+from ludora.models.families import decoder_layers, first_layer
 from ludora.models.kernels import speed_up
 from ludora.models.load import Base, recompute
-from ludora.models.rows import Piece, Row, Tokens, block, fill, padded, parts, pieces, segments, without_trees
+from ludora.models.rows import Piece, Row, Tokens, fill, padded, parts, pieces, segments, without_trees
 
 
 @dataclass(slots=True)
 class Counters:
-    """What was computed, for honest speed figures. Tokens count padding; FLOPs count multiplications by weights."""
+    """What was computed, for honest speed figures. Tokens count padding."""
 
     tokens: int = 0
-    trunk_tokens: int = 0
-    flops: float = 0.0
 
 
 class _Skip(nn.Module):
@@ -88,25 +86,31 @@ class Engine:
         self.context = getattr(base.model.config, "max_position_embeddings", None)
         if base.device.type == "cpu":
             speed_up(base.model)
-        self._layer_flops = [2.0 * sum(_weights(layer)) for layer in self._layers]
         self.trunk = ByteLRU(cache_bytes)
         self.caches = True  # whether `encode` keeps the trunk states that it computes; `keep` always does
         self._depth, self._depth_at = 0, -1
-        as_tuple = self._layers_give_tuples()
+        as_tuple, self.token_bytes = self._try_a_token()
         self._skip, self._inject = _Skip(as_tuple), _Inject(as_tuple)
         if base.gradient_checkpointing:
             self._recompute_in_context()
 
-    def _layers_give_tuples(self) -> bool:
-        """Families differ in what a decoder layer returns; one token through the model tells."""
+    def _try_a_token(self) -> tuple[bool, int]:
+        """Families differ in what a decoder layer returns and in how many heads have keys; one token through the model
+        tells.
+
+        Returns:
+            whether a layer returns a tuple, and the bytes of a token's keys and values in all layers; where attention
+            is the family's own, as if every head had keys of its own.
+        """
         seen: list[bool] = []
         hook = self._layers[0].register_forward_hook(lambda m, a, out: seen.append(isinstance(out, tuple)))
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.base.device)
-        layout = Layout([block([Row((0,))], 0, None).to(self.base.device)])
-        with torch.no_grad(), attention.using(layout):
+        past = History(fresh=1)
+        with torch.no_grad(), attention.using(Layout(history=[past])):
             self.backbone(input_ids=ids, use_cache=False)
         hook.remove()
-        return seen[0]
+        full = 2 * self.base.layers * self.base.hidden * self.base.dtype.itemsize
+        return seen[0], past.bytes // attention.STEP or full  # a history begins with room for so many tokens
 
     # ---- which layers run ------------------------------------------------------------------------------------------
 
@@ -141,7 +145,6 @@ class Engine:
     ) -> Tensor:
         """Layers start..stop-1 over a batch. Returns [B, T, H], normed if the last layer is among them."""
         self.counters.tokens += ids.numel()
-        self.counters.flops += ids.numel() * sum(self._layer_flops[start:stop])
         grabbed: list[Tensor] = []
         hook = None
         if stop < len(self._layers):  # the final norm must not touch a trunk: take what leaves the last layer that runs
@@ -276,7 +279,6 @@ class Engine:
         """Trunk states [own tokens, H] of rows, beside one another and nothing else, and of their prefixes."""
         for part in pieces(rows, [None] * len(rows), self.chunk_tokens):
             states = self._run_piece(part, 0, self._depth, None)
-            self.counters.trunk_tokens += len(part.ids)
             for row, start in zip(part.units, part.starts, strict=True):
                 # a clone: a view would keep the whole piece alive in the cache
                 yield row, states[start : start + len(row.tokens) - row.prefix].clone()
@@ -381,10 +383,6 @@ class Engine:
         self._check_length(positions)
         with self.pack.rows(*owners):
             return self._run(ids.to(self.base.device), positions, Layout(grid=grid), 0, len(self._layers), None)
-
-
-def _weights(layer: nn.Module) -> Iterator[int]:
-    yield from (math.prod(features(module)) for module in layer.modules() if is_linear(module))
 
 
 def _tensor(out: Any) -> Tensor:

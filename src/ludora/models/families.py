@@ -153,11 +153,6 @@ def first_layer(targets: Iterable[str]) -> int:
     return min(_layer_of(name) for name in targets)
 
 
-def lora_parameters(model: PreTrainedModel, targets: Mapping[str, int]) -> int:
-    """How many parameters an adapter with these modules and ranks trains: rank x (in + out), summed."""
-    return sum(rank * sum(features(model.get_submodule(name))) for name, rank in targets.items())
-
-
 def _wanted(family: Family, targets: str | tuple[str, ...], inside: Mapping[str, int]) -> set[str]:
     groups = {"attention": family.attention, "mlp": family.mlp}
     if targets == "all-linear":

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ludora.errors import TrainingFailed
 from ludora.models.adapters import Adapter
 from ludora.models.attention import History
 from ludora.models.cache import ByteLRU
+from ludora.models.draw import draw
 from ludora.models.policy import Policy
 from ludora.models.trie import Tokens
 from ludora.models.writing import ROWS, waves, write
@@ -78,12 +78,12 @@ class Sampler:
 
             def take(number: int, live: list[int], states: Tensor, wave: list[int] = wave) -> dict[int, int]:
                 going: dict[int, int] = {}
-                log_probs = self.policy.logits(states).log_softmax(-1).cpu()
-                for place, row in zip(live, log_probs, strict=True):
+                quantiles = [uniform(seeds[wave[place]], number) for place in live]
+                drawn = draw(self.policy.logits(states), quantiles, self.top_p)
+                for place, token, log_prob in zip(live, *drawn, strict=True):
                     i = wave[place]
-                    token = self._draw(row, uniform(seeds[i], number))
                     said[i].append(token)
-                    scores[i].append(float(row[token]))
+                    scores[i].append(log_prob)
                     if token in self.stop_ids:
                         stops[i] = Stop.END
                     else:
@@ -109,15 +109,3 @@ class Sampler:
                 self.policy.engine.extend([known := History()], [tokens], [adapter])
                 self._prefixes.put((who, tokens), known, known.bytes)
             talk.history = known.copy()
-
-    def _draw(self, log_probs: Tensor, u: float) -> int:
-        """The token at quantile u of the distribution, or of its nucleus: the likeliest that hold top_p of it."""
-        p, index = log_probs.double().exp(), None
-        if self.top_p < 1:
-            p, index = p.sort(descending=True, stable=True)
-            p = p[: int((p.cumsum(0) < self.top_p).sum()) + 1]
-        edges = p.cumsum(0)
-        if not torch.isfinite(edges[-1]):
-            raise TrainingFailed("the model's probabilities are not finite", "use another adapter, or dtype=fp32")
-        token = min(int(torch.searchsorted(edges, u * float(edges[-1]), right=True)), len(p) - 1)
-        return token if index is None else int(index[token])

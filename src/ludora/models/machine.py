@@ -84,8 +84,9 @@ def measure_dtypes(device: torch.device) -> tuple[torch.dtype, str]:
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a device: of a GPU its own, else of the machine, or of the container if less."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch holds in reserve can be had, too
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + idle
     free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
     if meminfo.is_file():  # counts what caches would give back
@@ -103,11 +104,20 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+# how torch says it beside its own class: of a CPU, of CUDA itself, and of CUDA's libraries
+NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether this error says that memory ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
 
 
 ALONE = "memory ran out with a single variant in the pack", "lower part_tokens, or set gradient_checkpointing=true"

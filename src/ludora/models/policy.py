@@ -116,7 +116,8 @@ class Policy:
     def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """fp32 logits [R, len(tokens)] (all of the vocabulary if None), divided by the temperature."""
         rows = hidden.shape[0]
-        if rows < BLOCK:  # filled up like every batch of rows, so that one state alone gets the same bits
+        if rows < BLOCK:  # filled up like every batch of rows: one state alone gets the bits that it has among others,
+            # if `tokens` are as many (in fp32 on one thread; another number of columns may round differently)
             hidden = nn.functional.pad(hidden, (0, 0, 0, BLOCK - rows))
         weight: Tensor = self._head.weight
         bias: Tensor | None = self._head.bias

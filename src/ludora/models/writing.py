@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ludora.models.adapters import Adapter
 from ludora.models.attention import STEP, Grid, History
+from ludora.models.machine import free_memory
 from ludora.models.policy import Policy
 from ludora.models.rows import Row, Tokens, fill, padded, parts, segments
 
-CACHE_BYTES = 2 << 30  # of keys and values held at a time
+CACHE_BYTES = 2 << 30  # of keys and values held at a time on a CPU
+CACHE_SHARE = 0.4  # the same on a GPU, of its free memory; conversations may keep as much again
 ROWS = 256  # answers written side by side at most
 Take = Callable[[int, list[int], Tensor], Mapping[int, int]]
 
@@ -24,15 +26,19 @@ def waves(
     policy: Policy, lengths: Sequence[int], adapters: Sequence[Adapter | None], max_new_tokens: int, most: int
 ) -> Iterator[list[int]]:
     """Rows of about the same length, `most` or as many as their caches have room for, each wave sorted by adapter."""
-    base = policy.engine.base
-    per_token = 2 * base.layers * base.hidden * base.dtype.itemsize  # at most: every head counted as one of keys
+    engine = policy.engine
     rank = {id(a): n for n, a in enumerate(dict.fromkeys(adapters))}
     waiting = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     while waiting:
-        room = CACHE_BYTES // ((lengths[waiting[0]] + max_new_tokens + STEP) * per_token)
-        size = max(1, min(most, room))
+        row = (lengths[waiting[0]] + max_new_tokens + STEP) * engine.token_bytes
+        size = max(1, min(most, _room(engine.base.device) // row))
         wave, waiting = waiting[:size], waiting[size:]
         yield sorted(wave, key=lambda i: rank[id(adapters[i])])
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that the keys and values of a wave may take, now."""
+    return int(CACHE_SHARE * free_memory(device)) if device.type == "cuda" else CACHE_BYTES
 
 
 def write(

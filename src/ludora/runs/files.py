@@ -94,6 +94,7 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
         remove_folder(new)
         write_folder(new, files)
         aside = path.with_name(ASIDE + path.name)
+        remove_folder(aside)  # of a kill that nobody recovered from: `path` has been written anew since
         os.rename(path, aside)
         os.rename(new, path)
         sync_folder(path.parent)

@@ -94,6 +94,18 @@ def find_run(runs_dir: str | Path, text: str) -> tuple[Path, int | None]:
     )
 
 
+def find_whole_run(runs_dir: str | Path, text: str) -> Path:
+    """The folder of RUN, where all of a run is asked for.
+
+    Raises:
+        InputError: there is no such run, or a step is named.
+    """
+    path, step = find_run(runs_dir, text)
+    if step is not None:
+        raise InputError(f"{text!r} names step {step}, but this is about a whole run", f"leave out @{step}")
+    return path
+
+
 def latest_run(runs_dir: str | Path, name: str) -> Path:
     """The newest of NAME, NAME-2, NAME-3 ...
 

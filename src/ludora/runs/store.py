@@ -52,7 +52,6 @@ class Run:
         self.episodes = path / "episodes"
         self.evaluation = path / "evaluation.json"
         self.report_html = path / "report.html"
-        self.report_md = path / "report.md"
         self.warn: Callable[[str], None] = _warn
         self._lock = lock
         self._logs: dict[str, int] = {}
@@ -103,9 +102,8 @@ class Run:
         run = cls.read(path)
         run._lock = acquire(run.path / LOCK)
         run.checkpoints.mkdir(exist_ok=True)
-        files.recover(run.path)
-        files.recover(run.checkpoints)
-        files.recover(run.episodes)
+        for folder in (run.path, run.checkpoints, run.episodes, run.variants):
+            files.recover(folder)
         return run
 
     @classmethod

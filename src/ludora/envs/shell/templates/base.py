@@ -13,7 +13,6 @@ from random import Random
 from ludora.envs.shell.entries import Entry, Script
 
 TRAIN, EVAL, HELD_OUT = SPLITS = ("train", "eval", "held_out")
-LEVELS = (1, 2, 3)
 SKILLS = (
     *("addgroup", "awk", "cat", "cd", "chage", "chgrp", "chmod", "chown", "chsh", "cp", "echo", "exit", "find"),
     *("gpasswd", "grep", "groupadd", "ln", "ls", "mkdir", "mv", "rm", "sed", "sleep", "tee", "touch", "useradd"),
