@@ -52,7 +52,22 @@ def open_folder() -> Iterator[Path]:
 
 # What the forgeries and their verdicts run, and more that bash scripts take.
 PROGRAMS = (
-    *("bash", "cat", "chgrp", "chmod", "cmp", "cp", "dirname", "env", "getent", "grep", "groupadd", "groupdel", "id"),
+    *(
+        "bash",
+        "cat",
+        "chage",
+        "chgrp",
+        "chmod",
+        "cmp",
+        "cp",
+        "dirname",
+        "env",
+        "getent",
+        "grep",
+        "groupadd",
+        "groupdel",
+        "id",
+    ),
     *(
         "ln",
         "ls",
@@ -86,7 +101,7 @@ def writable_archive(path: Path) -> Path:
     found = [shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") for name in PROGRAMS]
     programs = [Path(name) for name in found if name]
     standard = Path("/usr/lib", Path("/usr/bin/python3").resolve().name)
-    folders = [standard, *Path("/usr/lib").glob("*/perl-base")]
+    folders = [standard, *Path("/usr/lib").glob("*/perl-base"), *Path("/usr/lib/locale").glob("C.utf8")]
     told = subprocess.run(["ldd", *programs, *standard.glob("lib-dynload/*.so")], capture_output=True, text=True).stdout
     libraries = {Path(word) for word in told.split() if word.startswith("/") and not word.endswith(":")}
 

@@ -30,6 +30,11 @@ CALLS = {
         ((41, 16, 0), ALLOW),
         ((41, 17, 0), EPERM),  # socket: packet
         ((41, 38, 0), EPERM),  # socket: alg
+        ((302, 0, 0), ALLOW),  # prlimit64 of its own
+        ((302, 1, 0), EPERM),
+        ((72, 1, 9), ALLOW),  # fcntl F_GETOWN
+        ((72, 1, 10), EPERM),  # fcntl F_SETSIG
+        ((222, 0, 0), ENOSYS),  # timer_create
         ((0x40000000 | 1, 0, 0), ENOSYS),  # x32
     ],
     "aarch64": [
@@ -40,6 +45,9 @@ CALLS = {
         ((220, 17, 0), ALLOW),
         ((220, 0x20000011, 0), EPERM),
         ((435, 0, 0), ENOSYS),
+        ((261, 1, 0), EPERM),
+        ((25, 1, 10), EPERM),
+        ((107, 0, 0), ENOSYS),
         ((29, 0, 0x5412), EPERM),
         ((198, 1, 0), ALLOW),
         ((198, 17, 0), EPERM),

@@ -160,6 +160,44 @@ def test_a_trusted_run_sees_what_was_done(sandbox: Running) -> None:
     assert said(sandbox, "cat /tmp/c") == "checked\n"
 
 
+STATE = "stat() {{ sed 's/.*) //' /proc/$1/stat | cut -c1; }}; {}"
+
+
+def test_what_a_verdict_looks_at_stands_still_and_goes_on_afterwards(sandbox: Running) -> None:
+    """But a job that somebody has stopped before stays so."""
+    said(
+        sandbox,
+        "while :; do echo x >> /tmp/n; sleep 0.01; done & echo $! > /run/runs; (exec -a gone sleep 300) & kill -STOP $!; echo $! > /run/stopped",
+    )
+    counted = "a=$(wc -l < /tmp/n); sleep 0.2; b=$(wc -l < /tmp/n); echo $((b > a))"
+    assert said(sandbox, counted) == "1\n"
+    assert said(sandbox, f"ls -d /proc/$(cat /run/runs) > /dev/null; {counted}", trusted=True) == "0\n"
+    assert said(sandbox, counted) == "1\n"
+    assert said(sandbox, STATE.format("stat $(cat /run/stopped)")) == "T\n"
+
+
+def test_what_a_verdict_does_not_look_at_is_killed(sandbox: Running) -> None:
+    said(sandbox, f"trap '' TERM; sleep {MARK} & (setsid sleep {MARK} &)")
+    assert said(sandbox, "echo judged", trusted=True) == "judged\n"
+    assert said(sandbox, f"pgrep -fc '^sleep {MARK}' || true") == "0\n"
+
+
+def test_a_crowd_that_a_verdict_would_look_at_is_killed(opens: Opens) -> None:
+    sandbox = opens(Limits(processes=40))
+    said(sandbox, f"for i in {{1..25}}; do sleep {MARK} & done")
+    assert said(sandbox, f"pgrep -fc '^sleep {MARK}' || true", trusted=True) == "0\n"
+
+
+def test_a_trusted_run_hides_settings_in_roots_home_and_nothing_else_there(sandbox: Running) -> None:
+    looks = "cd ~; ls -A -I .bashrc -I .profile . .config; cat notes"
+    said(
+        sandbox,
+        "cd; mkdir -p .config/sqlite3; touch .vimrc .config/other; ln -s /etc/passwd .sqliterc; echo mine > notes",
+    )
+    assert said(sandbox, looks, trusted=True) == ".:\n.config\nnotes\n\n.config:\nother\nmine\n"
+    assert ".sqliterc" in said(sandbox, looks)
+
+
 def test_a_trusted_run_needs_nothing_of_what_the_agent_left(opens: Opens) -> None:
     sandbox = opens()
     sandbox.run(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.envs.shell.rig import ENTRY, ScriptedSandbox, use
 
 from ludora.envs.build import make_env, task_spec
 from ludora.envs.sandbox.base import Done
+from ludora.envs.shell.entries import Script
 from ludora.envs.shell.env import ShellEnv, Status, Verdict
 from ludora.errors import EnvBroken
 from ludora.players.shell import Reference
@@ -102,17 +105,46 @@ def test_a_command_that_ran_out_of_time_is_told_and_the_episode_goes_on(monkeypa
     ("done", "verdict", "outcome", "reward"),
     [
         (Done(None, "", timed_out=True), Verdict.INCORRECT, Outcome.LOST, -2.0),
-        (Done(137, "", out_of_memory=True), Verdict.UNKNOWN, Outcome.DREW, 0.25),
+        (Done(137, "", out_of_memory=True), Verdict.INCORRECT, Outcome.LOST, -2.0),
+        (Done(0, "", out_of_memory=True), Verdict.INCORRECT, Outcome.LOST, -2.0),
         (Done(0, ""), Verdict.CORRECT, Outcome.WON, 3.0),
     ],
 )
 def test_verdicts_and_their_rewards(
     done: Done, verdict: Verdict, outcome: Outcome, reward: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, ScriptedSandbox({"check": done}))
+    use(monkeypatch, ScriptedSandbox({"check": done}), ScriptedSandbox({"check": Done(1, "")}))
     env = begin("shell(correct=3, incorrect=-2, unknown=0.25)")
     say(env, "Act: finish")
     assert (env.verdict, env.result().outcomes, env.rewards()) == (verdict, (outcome,), (reward,))
+
+
+def test_a_check_that_needs_too_much_memory_whatever_was_done_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [ScriptedSandbox({"check": Done(137, "", out_of_memory=True)}) for _ in range(2)]
+    use(monkeypatch, *boxes)
+    env = begin("shell(unknown=0.25)")
+    say(env, "Act: finish")
+    assert (env.verdict, env.result().outcomes, env.rewards()) == (Verdict.UNKNOWN, (Outcome.DREW,), (0.25,))
+    assert boxes[1].ran == [("setup", False), ("check", True), ("check", True)] and boxes[1].closed == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "ran"),
+    [
+        ("sleep 3; test -f /x", [("sleep 3", False), ("test -f /x", True)]),
+        ("sleep 0.5 && test -f /x", [("sleep 0.5", False), ("test -f /x", True)]),
+        ("test -f /x; sleep 3", [("test -f /x; sleep 3", True)]),
+        ("sleep 3 & wait; true", [("sleep 3 & wait; true", True)]),
+    ],
+)
+def test_a_check_that_begins_with_waiting_waits_while_jobs_run(
+    text: str, ran: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = ScriptedSandbox()
+    use(monkeypatch, box, entry=replace(ENTRY, check=Script(text)))
+    env = begin()
+    say(env, "Act: finish")
+    assert env.verdict is Verdict.CORRECT and box.ran == [("setup", False), *ran]
 
 
 @pytest.mark.parametrize(("code", "verdict"), [(0, Verdict.CORRECT), (1, Verdict.INCORRECT)])

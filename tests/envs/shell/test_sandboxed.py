@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,29 @@ def test_a_command_is_stopped_in_time_and_its_job_before_lives_on() -> None:
     told = [m.content for m in env._messages if m.role == "user"][1:]
     stopped = "There was no output.\n(The command was stopped after 0.5 seconds.)"
     assert told == ["There was no output.", stopped, "Output:\nalive"]
+
+
+def test_a_file_without_end_pays_no_more_than_doing_nothing() -> None:
+    """The check that reads it is stopped for memory or time, which is the agent's own doing."""
+    spec = task_spec("shell(act=line, template=report-of-log, index=0, seconds=5)")
+    asked = ShellEnv(Task(spec)).turns()[0].messages[-1].content
+    files = set(re.findall(r"/srv/[\w.]+", asked))
+    env = episode(str(spec), *(f"rm -f {name}; ln -s /dev/urandom {name}" for name in files))
+    assert (env.verdict, env.result().outcomes, env.rewards()) == (Verdict.INCORRECT, (Outcome.LOST,), (-0.5,))
+
+
+def test_a_job_that_a_check_waits_for_is_done_and_one_that_it_looks_for_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(
+        tmp_path / "tasks.json",
+        {
+            "waits": scripts("sleep 1; test -f /srv/x", "(sleep 0.3; touch /srv/x) &"),
+            "looks": scripts("pgrep -x sleep", "sleep 300 &"),
+        },
+    )
+    assert run(["shell", "verify", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reference_correct"] == 2
 
 
 def scripts(check: str, solution: str, setup: str = "true") -> dict[str, object]:

@@ -5,7 +5,8 @@ library alone, all of it before anything else runs: what is replaced later is no
 of the sandbox's own user namespace, for the mounts of a trusted run. What it starts keeps a few, behind a system-call
 filter, and can neither signal nor trace nor read it: it is process 1, not dumpable, and has more capabilities.
 
-A request on standard input is a line - language, seconds, 1 for a trusted run, bytes of script - and the script. The
+A request on standard input is a line - language, seconds, 0 or how the others are held still in a trusted run (KILLED,
+STOPPED), bytes of script - and the script. The
 answer on standard output is a line - exit status, 1 for each of timed out, out of memory and truncated, seconds, bytes
 of output - and the output. When the other side is gone, so is everything here.
 
@@ -47,6 +48,10 @@ KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 # memory or its descriptors under /proc.
 MARK = 35
 SIGKILL, SIGSTOP, EVERYBODY = 9, 19, -1
+KILLED, STOPPED = 1, 2  # what becomes of everything else in a trusted run
+SIGCONT = 18
+SETTLED_WITHIN = 1.0  # seconds that jobs which are just at work may go on with it, before a verdict
+STILL_WITHIN = 2.0  # seconds that everything may take to die or to stop
 ROUNDS = 50  # looks at a family that is to be stopped, a millisecond between them
 AT_REST = "TtZXD"  # states of a process that starts no other: stopped, dead, or waiting for a vforked child
 IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ
@@ -71,8 +76,9 @@ class Request:
     """What the other side wants run."""
 
     def __init__(self, line: str) -> None:
-        language, seconds, trusted, size = line.split()
-        self.language, self.seconds, self.trusted, self.size = language, float(seconds), trusted == "1", int(size)
+        language, seconds, others, size = line.split()
+        self.language, self.seconds, self.others, self.size = language, float(seconds), int(others), int(size)
+        self.trusted = self.others > 0
         self.script = b""
 
     def become(self, rlimits: dict[str, int], filters: Filters) -> None:
@@ -286,11 +292,53 @@ def kill_command(pid: int) -> None:
         signal(SIGKILL, other)
 
 
+def still(others: int, machine: Machine, most: int) -> list[int]:
+    """Let nothing of the episode run during a verdict: kill it all, or stop it. Returns what is to go on afterwards.
+
+    What does not come to rest is killed, and so are more than `most` processes: they would leave the verdict too few.
+    What has only just been started gets a moment first: it may not even be the program yet that it is to become.
+    Stopped ones stay so. Only SIGCONT wakes them, which the filter lets nobody order from the kernel in advance.
+    """
+    settle(machine)
+    left = time.monotonic() + STILL_WITHIN
+    resting = {pid for pid in processes() if set(states(pid)) <= set("TZX")}
+    stopped = [pid for pid in processes() if pid not in resting] if others == STOPPED else []
+    if others == STOPPED and len(stopped) + len(resting) <= most:
+        while time.monotonic() < left:
+            signal(SIGSTOP, EVERYBODY)  # at one stroke: who is being told so cannot fork
+            if all(state in AT_REST for pid in processes() for state in states(pid)):
+                return stopped
+            time.sleep(0.001)
+    left = time.monotonic() + STILL_WITHIN
+    signal(SIGKILL, EVERYBODY)
+    while machine.reap() and time.monotonic() < left:
+        time.sleep(0.001)
+    return []
+
+
+def settle(machine: Machine) -> None:
+    """Wait until nothing is at work, in two looks one after the other, or the time is up."""
+    left, quiet = time.monotonic() + SETTLED_WITHIN, 0
+    while machine.reap() and quiet < 2 and time.monotonic() < left:
+        quiet = 0 if any(set(states(pid)) & set("RD") for pid in processes()) else quiet + 1
+        time.sleep(0.005)
+
+
+def states(pid: int) -> str:
+    """The state of each of a process's threads; of a process that ended, nothing."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return ""
+    return "".join(read_proc(pid, f"task/{thread}/stat").rpartition(") ")[2][:1] for thread in threads)
+
+
 # ---- serving -------------------------------------------------------------------------------------------------------
 
 
 def run(request: Request, machine: Machine, output_bytes: int, rlimits: dict[str, int], filters: Filters) -> None:
     """Run one command to its end or its time's, and answer."""
+    stopped = still(request.others, machine, rlimits["NPROC"] // 2) if request.trusted else []
     machine.ended.clear()
     began, kills = time.monotonic(), machine.killed_for_memory
     reader, writer = os.pipe()
@@ -313,6 +361,8 @@ def run(request: Request, machine: Machine, output_bytes: int, rlimits: dict[str
         machine.drain(reader)
     if pid:
         os.close(exits)
+    for other in stopped:
+        signal(SIGCONT, other)
     code = machine.ended.pop(pid, 126)
     flags = (timed_out, machine.killed_for_memory > kills, output.truncated)
     facts = (128 - code if code < 0 else code, *map(int, flags), time.monotonic() - began, len(output.kept))

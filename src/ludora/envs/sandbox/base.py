@@ -59,7 +59,9 @@ class Sandbox(Protocol):
             script: any text; not limited by the length of a command line.
             language: bash, python, c or cpp.
             seconds: another limit than the sandbox's own.
-            trusted: for verdicts. Run against pristine system programs, whatever the agent replaced.
+            trusted: for verdicts. Run against pristine system programs, whatever the agent replaced, with nothing else
+                running: what earlier commands left is killed; where the script looks at processes, it is stopped
+                meanwhile.
 
         Raises:
             EnvBroken: the sandbox itself failed (never because of what the script did).

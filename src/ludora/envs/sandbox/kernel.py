@@ -40,6 +40,8 @@ DENIED = {
     "mount_setattr": (442, 442),
     "move_mount": (429, 429),
     "move_pages": (279, 239),
+    "mq_open": (240, 180),
+    "msgget": (68, 186),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "open_tree": (428, 428),
@@ -52,6 +54,7 @@ DENIED = {
     "quotactl": (179, 60),
     "reboot": (169, 142),
     "request_key": (249, 218),
+    "semget": (64, 190),
     "set_mempolicy": (238, 237),
     "setns": (308, 268),
     "settimeofday": (164, 170),
@@ -68,6 +71,10 @@ DENIED = {
 # machine -> column in DENIED, the kernel's name for it, and the numbers of clone, ioctl and socket
 MACHINES = {"x86_64": (0, 0xC000003E, 56, 16, 41), "aarch64": (1, 0xC00000B7, 220, 29, 198)}
 CLONE3 = 435
+# The kernel's timers and notices of files can wake a stopped process with SIGCONT. Programs that ask for a timer and
+# get none use `alarm`.
+TIMER_CREATE, FCNTL, F_SETSIG = (222, 107), (72, 25), 10
+PRLIMIT = (302, 261)  # of another process: a limit of no files makes a verdict's commands fail
 NEW_NAMESPACES = 0x7E020000 | 0x80  # CLONE_NEWNS UTS IPC USER PID NET CGROUP, and TIME
 TYPING = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX put characters into somebody's terminal
 FAMILIES = (1, 2, 10, 16)  # sockets: unix, inet, inet6, netlink
@@ -85,6 +92,7 @@ def system_call_filter(machine: str, families: tuple[int, ...] = FAMILIES) -> by
     """The filter as the kernel wants it, 8 bytes an instruction. It allows sockets of these families.
 
     `clone3` is answered as if there were none, since its flags cannot be looked at: the C library then uses `clone`.
+    So is `timer_create`, whose signal cannot be looked at either.
 
     Raises:
         KeyError: this machine's calls are not known here.
@@ -94,7 +102,12 @@ def system_call_filter(machine: str, families: tuple[int, ...] = FAMILIES) -> by
     program += [(AT_LEAST, 0, 1, X32), (RETURN, 0, 0, NO_SUCH_CALL)]
     for number in [numbers[column] for numbers in DENIED.values() if numbers[column]]:
         program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, NOT_PERMITTED)]
-    program += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, NO_SUCH_CALL)]
+    for number in (CLONE3, TIMER_CREATE[column]):
+        program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, NO_SUCH_CALL)]
+    program += [(EQUAL, 0, 4, PRLIMIT[column]), (LOAD, 0, 0, FIRST), (EQUAL, 1, 0, 0)]
+    program += [(RETURN, 0, 0, NOT_PERMITTED), (RETURN, 0, 0, ALLOW)]
+    program += [(EQUAL, 0, 4, FCNTL[column]), (LOAD, 0, 0, SECOND), (EQUAL, 0, 1, F_SETSIG)]
+    program += [(RETURN, 0, 0, NOT_PERMITTED), (RETURN, 0, 0, ALLOW)]
     program += [(EQUAL, 0, 4, clone), (LOAD, 0, 0, FIRST), (ANY_BIT, 0, 1, NEW_NAMESPACES)]
     program += [(RETURN, 0, 0, NOT_PERMITTED), (RETURN, 0, 0, ALLOW)]
     program += [(EQUAL, 0, 5, ioctl), (LOAD, 0, 0, SECOND), (EQUAL, 1, 0, TYPING[0]), (EQUAL, 0, 1, TYPING[1])]

@@ -15,12 +15,27 @@ TRUSTED_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 CODE = (
     *("lib", "lib32", "lib64", "libexec", "libx32", "share/perl", "share/perl5", "include"),
     *("x86_64-linux-gnu", "aarch64-linux-gnu"),
+    *("share/file", "share/misc", "share/vim", "share/zsh"),  # what kinds of files there are; start-up files
+    "share/locale",  # what programs say: with other words for it, `chage -l` may say what a verdict looks for
 )
 PYTHON_LOOKS_FOR = ("pyvenv.cfg", "pybuilddir.txt")  # beside itself and above, to learn where its modules are
 LOCAL_CODE = ("lib", "share/perl", "include")  # of /usr/local
 # Of /etc: what decides which code a program loads, or whom it asks. The rest of /etc is state: what verdicts are about.
-PINNED = ("ld.so.cache", "ld.so.conf", "ld.so.preload", "ld.so.conf.d", "nsswitch.conf", "alternatives")
-PINNED_CODE = ("perl", "python3")  # how folders of /etc begin that languages load code from: nothing is added to them
+PINNED = (
+    *("ld.so.cache", "ld.so.conf", "ld.so.preload", "ld.so.conf.d", "nsswitch.conf", "alternatives"),
+    *("ssl/openssl.cnf", "pki/tls/openssl.cnf", "krb5.conf", "pam.conf", "pam.d", "sudo.conf"),  # these name modules
+    *("magic", "magic.mime", "wgetrc"),
+)
+# How folders of /etc begin that programs load code from: nothing is added to them.
+ADDED_CODE = ("gss", "pkcs11")  # libraries look for these even where a system had none
+PINNED_CODE = ("perl", "python3", *ADDED_CODE, "vim", "zsh", "php", "java")
+# In root's home: what programs that a verdict runs read, and are told to do or say something else. Python reads none.
+SETTINGS = (
+    *(".jq", ".sqliterc", ".config/sqlite3", ".magic", ".magic.mgc", ".magic.mime", ".vimrc", ".vim", ".exrc"),
+    *(".config/vim", ".zshenv", ".config/fish", ".curlrc", ".config/curlrc", ".wgetrc", ".perldb", ".psqlrc"),
+    *(".gdbinit", ".config/gdb", ".Rprofile", ".my.cnf", ".mylogin.cnf", ".tclshrc", ".expect.rc", ".node_modules"),
+    *(".node_libraries", ".npmrc", ".lesskey", ".config/lesskey", ".terminfo", ".pam_environment", ".dpkg.cfg"),
+)
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 DEVICE_LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}  # of /proc/self/fd
 HIDDEN = "/proc/tty"  # a folder that every /proc has and nobody needs: the pristine root is mounted there, and covered
@@ -93,7 +108,9 @@ def trusted_view() -> None:
     mount("tmpfs", place, "tmpfs", NO_DEVICES, "size=2m,nr_inodes=40000,mode=755")
     for folder in (top, pins, covers, local, nothing):
         os.mkdir(folder)
-    for name in sorted({*os.listdir("/"), "dev", "etc", "usr"} - {*LINKS, *PYTHON_LOOKS_FOR}):
+    homes = roots_homes()
+    hidden = {*LINKS, *PYTHON_LOOKS_FOR, *(SETTINGS if "/" in homes else ())}
+    for name in sorted({*os.listdir("/"), "dev", "etc", "usr"} - hidden):
         show_as_it_is(name, top)
     for name in LINKS:
         if os.path.islink(f"{CLEAN}/{name}"):
@@ -110,8 +127,11 @@ def trusted_view() -> None:
         merge_local(local, f"{covers}/usr/local", f"{top}/usr/local", nothing)
     pin(f"{CLEAN}/etc", pins)
     merge((pins,), "/etc", f"{top}/etc", nothing)
+    mount(f"{pins}/pam.d", f"{top}/etc/pam.d", flags=BIND)  # nothing is added; no pam_env, which sets LD_PRELOAD
+    for number, home in enumerate(homes):
+        hide_settings(f"{place}/home{number}", home, f"{top}{home}", nothing)
     for name in os.listdir(pins):
-        if name.startswith(PINNED_CODE):
+        if name.startswith(PINNED_CODE) and os.path.isdir(f"{pins}/{name}"):
             mount(
                 f"{CLEAN}/etc/{name}" if os.path.isdir(f"{CLEAN}/etc/{name}") else nothing,
                 f"{top}/etc/{name}",
@@ -159,6 +179,28 @@ def merge_local(local: str, covers: str, place: str, nothing: str) -> None:
         mount(clean if os.path.isdir(clean) else nothing, f"{place}/{name}", flags=BIND)
     for name in programs:
         merge((f"{BASE}/usr/local/{name}", f"{covers}/{name}"), f"/usr/local/{name}", f"{place}/{name}", nothing)
+
+
+def roots_homes() -> set[str]:
+    """The folders that programs take for root's home: what it is, and what the list of users says."""
+    homes = {"/root"}
+    if os.path.isfile("/etc/passwd"):
+        with open("/etc/passwd", encoding="utf-8", errors="surrogateescape") as stream:
+            fields = [line.split(":") for line in stream]
+        homes |= {user[5] for user in fields if len(user) > 5 and user[2].strip("0") == "" and user[5][:1] == "/"}
+    return {os.path.realpath(home) for home in homes if "\0" not in home}
+
+
+def hide_settings(covers: str, home: str, place: str, nothing: str) -> None:
+    """Let none of `SETTINGS` be seen in a home; where there are none, it stays as it is and can be written to."""
+    if not os.path.isdir(place) or home.startswith(("/proc", "/dev", "/usr", "/etc", "/sys")) or home == "/":
+        return
+    found = [name for name in SETTINGS if os.path.lexists(f"{home}/{name}")]
+    for name in found:
+        os.makedirs(os.path.dirname(f"{covers}/{name}"), exist_ok=True)
+        os.link(f"{os.path.dirname(covers)}/cover", f"{covers}/{name}")
+    if found:
+        merge((covers,), home, place, nothing)
 
 
 def make_devices(place: str) -> None:
@@ -211,17 +253,24 @@ def merge(layers: tuple[str, ...], last: str, place: str, nothing: str) -> None:
 
 def pin(etc: str, pins: str) -> None:
     """Copy the pinned part of a pristine /etc; a file that is not there is pinned as an empty one."""
-    for name in ["perl", *(name for name in os.listdir(etc) if name.startswith(PINNED_CODE))]:
-        os.makedirs(f"{pins}/{name}", exist_ok=True)  # the place of a mount
+    added = [name for name in ADDED_CODE if os.path.lexists(f"/etc/{name}")]
+    for name in ["perl", "pam.d", *added, *(name for name in os.listdir(etc) if name.startswith(PINNED_CODE))]:
+        if os.path.isfile(f"{etc}/{name}"):
+            copy(f"{etc}/{name}", f"{pins}/{name}")
+        else:
+            os.makedirs(f"{pins}/{name}", exist_ok=True)  # the place of a mount
     for name in PINNED:
         source, target = f"{etc}/{name}", f"{pins}/{name}"
+        if name != "nsswitch.conf" and not (os.path.lexists(source) or os.path.lexists(f"/etc/{name}")):
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         if os.path.isdir(source):
-            os.mkdir(target)
+            os.makedirs(target, exist_ok=True)
             for link in os.listdir(source):
                 if os.path.islink(f"{source}/{link}"):
                     os.symlink(os.readlink(f"{source}/{link}"), f"{target}/{link}")
                 elif os.path.isfile(f"{source}/{link}"):
-                    copy(f"{source}/{link}", f"{target}/{link}")
+                    copy(f"{source}/{link}", f"{target}/{link}", b"pam_env.so" if name == "pam.d" else b"")
         else:
             copy(source, target)
     with open(f"{pins}/nsswitch.conf", "r+b") as stream:  # systemd's module takes users from files of its own, too
@@ -231,9 +280,9 @@ def pin(etc: str, pins: str) -> None:
         stream.write(kept)
 
 
-def copy(source: str, target: str) -> None:
-    """Copy a file; one that is not there is copied as an empty one."""
+def copy(source: str, target: str, without: bytes = b"") -> None:
+    """Copy a file but for the lines with `without`; one that is not there is copied as an empty one."""
     with open(target, "wb") as made:
         if os.path.isfile(source):
             with open(source, "rb") as stream:
-                made.write(stream.read())
+                made.write(b"".join(line for line in stream if not without or without not in line))

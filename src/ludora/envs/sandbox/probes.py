@@ -149,6 +149,11 @@ while True:
     except OSError: pass
 END
 sleep 0.1"""
+# A timer, and news of a file, that would send SIGCONT.
+_ORDER_WAKING = """libc, event = ctypes.CDLL(None), (ctypes.c_int * 16)()
+event[2] = 18
+if libc.timer_create(0, event, ctypes.byref(ctypes.c_long())) == 0: print('ESCAPED')
+if libc.fcntl(0, 10, 18) == 0: print('ESCAPED')"""
 _DEVICES = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero console"
 
 # fmt: off
@@ -169,6 +174,8 @@ PROBES = (
     Probe("processes", "kill a process of the host", "kill -9 PID && [ PID -gt 100 ] && echo ESCAPED; echo tried"),
     Probe("processes", "see processes of the host", "[ $(ls /proc | grep -c '^[0-9]') -gt 8 ] && echo ESCAPED; echo tried"),
     Probe("processes", "raise limits", "ulimit -u 9999 && echo ESCAPED; ulimit -v unlimited && echo ESCAPED; ulimit -f unlimited && echo ESCAPED; echo tried"),
+    Probe("processes", "limits of another process", "sleep 5 & for p in 1 $!; do prlimit --pid $p --nofile=4 && echo ESCAPED; done; echo tried"),
+    Probe("processes", "wake a stopped process", python(_ORDER_WAKING), language="python"),
     Probe("processes", "a higher priority", "renice -n -10 $$ && echo ESCAPED; echo tried"),
     # ---- memory, disk, output
     Probe("memory", "1 GB in one process", _HOLD.format(before="", mb=1024, after="print('ESCAPED')"), lambda done: done.code != 0 and "ESCAPED" not in done.output, "python"),
@@ -176,6 +183,9 @@ PROBES = (
     Probe("memory", "200 MB shared without a file", "import mmap, time\nx = mmap.mmap(-1, 200 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\ntime.sleep(60)", lambda done: done.out_of_memory, "python"),
     Probe("memory", "memory of a daemon", "setsid python3 -c 'import time; x = bytearray(200 << 20); time.sleep(60)' & sleep 60", lambda done: done.out_of_memory),
     Probe("memory", "System V shared memory", python("if ctypes.CDLL(None).shmget(0, 4096, 0o1600) >= 0: print('ESCAPED')"), language="python"),
+    Probe("memory", "System V semaphores", python("if ctypes.CDLL(None).semget(0, 32000, 0o1600) >= 0: print('ESCAPED')"), language="python"),
+    Probe("memory", "System V messages", python("if ctypes.CDLL(None).msgget(0, 0o1600) >= 0: print('ESCAPED')"), language="python"),
+    Probe("memory", "POSIX messages", python("if ctypes.CDLL('librt.so.1').mq_open(b'/x', 0o102, 0o600, None) >= 0: print('ESCAPED')\ntry: open('/dev/mqueue/x', 'w'); print('ESCAPED') if os.path.ismount('/dev/mqueue') else 0\nexcept OSError: pass"), language="python"),
     Probe("memory", "memory behind a descriptor", python("try: os.memfd_create('x'); print('ESCAPED')\nexcept OSError: pass"), language="python"),
     Probe("memory", "never be killed for memory", "echo -1000 > /proc/self/oom_score_adj && echo ESCAPED; echo tried"),
     Probe("disk", "a large file", "dd if=/dev/zero of=/big bs=1M count=500 2> /dev/null; stat -c %s /big", at_most(16 << 20)),
@@ -276,6 +286,68 @@ def act(pid):
     for name in ('bash', 'getent', 'stat', 'id', 'grep'):
         shutil.copy('/tmp/fake', '/usr/bin/new'); os.rename('/usr/bin/new', f'/usr/bin/{name}')
 """
+# Kills, or gives no files to, whatever a command starts.
+_ON_SIGHT = """import os, resource, time
+if os.fork(): os._exit(0)
+os.setsid()
+{before}
+old = set(os.listdir('/proc'))
+while True:
+    for pid in set(filter(str.isdigit, os.listdir('/proc'))) - old:
+        try:
+            if int(open(f'/proc/{{pid}}/stat').read().rpartition(')')[2].split()[1]) {whose}: {act}
+        except (OSError, ValueError): pass
+"""
+_KILLER = _ON_SIGHT.format(before="", whose="!= 1", act="os.kill(int(pid), 9)")
+_NO_FILES = _ON_SIGHT.format(before="", whose="== 1", act="resource.prlimit(int(pid), resource.RLIMIT_NOFILE, (4, 4)); old.add(pid)")
+# The same, woken every millisecond by a timer of the kernel's, and by a twin that does nothing else.
+_WAKES = """import ctypes
+libc, event, timer = ctypes.CDLL(None), (ctypes.c_int * 16)(), ctypes.c_long()
+event[2] = 18
+libc.timer_create(1, event, ctypes.byref(timer))
+libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 1000000, 0, 1000000), None)
+killer = os.getpid()
+if os.fork() == 0:
+    while True: os.kill(killer, 18)"""
+_AWAKE = _ON_SIGHT.format(before=_WAKES, whose="!= 1", act="os.kill(int(pid), 9)")
+_CROWD = """import os, time
+try:
+    while True:
+        if os.fork() == 0: time.sleep(600)
+except OSError: os._exit(0)
+"""
+_TWO_SIDES = '[ "$(sleep 0.2; echo one)" = "$(sleep 0.2; echo two)" ]'  # equal where both die
+_PROVIDER = f"""{_LIBRARY}
+library('/evil.so')
+os.makedirs('/etc/ssl', exist_ok=True)
+with open('/etc/ssl/openssl.cnf', 'w') as stream:
+    stream.write('openssl_conf = o\\n[o]\\nproviders = p\\n[p]\\nevil = e\\n[e]\\nmodule = /evil.so\\nactivate = 1\\n')
+"""
+_PAM = f"""{_LIBRARY}
+library('/evil.so')
+for name in ('su', 'su-l', 'runuser', 'runuser-l'):
+    with open('/etc/pam.d/' + name, 'w') as stream:
+        for kind in ('auth', 'account', 'session'): stream.write(kind + ' sufficient /evil.so\\n')
+"""
+_PAM_ENV = f"""{_LIBRARY}
+library('/evil.so')
+open('/etc/environment', 'a').write('LD_PRELOAD=/evil.so\\n')
+"""
+_WORDS = """import os, struct
+def translate(path, words):
+    words = sorted({'': 'Content-Type: text/plain; charset=UTF-8\\n', **words}.items())
+    at, tables, texts = 28 + 16 * len(words), ([], []), b''
+    for side in (0, 1):
+        for pair in words:
+            text = pair[side].encode()
+            tables[side].append(struct.pack('<II', len(text), at + len(texts)))
+            texts += text + b'\\0'
+    head = struct.pack('<7I', 0x950412de, 0, len(words), 28, 28 + 8 * len(words), 0, at)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, 'wb').write(head + b''.join(tables[0] + tables[1]) + texts)
+for name in ('C.UTF-8', 'C.utf8', 'C'):
+    translate(f'/usr/share/locale/{name}/LC_MESSAGES/shadow.mo', {'never': 'team', 'never\\n': 'team\\n'})
+"""
 _SLOW = f"sleep 1; {VERDICT}"  # leaves a daemon the time to notice it
 _FAKE = "printf '#!/bin/sh\\necho team\\n' > /tmp/fake; chmod +x /tmp/fake"
 _LIBRARIES = "folder = next(os.path.dirname(word) for word in open('/proc/self/maps').read().split() if '/libc.so.6' in word)\n"
@@ -366,5 +438,21 @@ FORGERIES = (
     Forgery("another standard input", "rm /dev/stdin; echo team > /dev/stdin", "always", "bash", "echo none | grep -q team /dev/stdin"),
     Forgery("another text of a long verdict", _FAKE_DEV.format("fd", "exit 0"), "never", "bash", f"exit 1 #{'x' * 100_001}"),
     Forgery("another text of a verdict in C", _FAKE_DEV.format("fd", "int main(void) { return 0; }"), "never", "bash", "int main(void) { return 1; }", "c"),
+    Forgery("a daemon that kills what a verdict starts", _KILLER, "always", "python", _TWO_SIDES),
+    Forgery("the same, when the verdict looks at processes", _KILLER, "always", "python", f"pgrep none; {_TWO_SIDES}"),
+    Forgery("the same, woken by timers and by others", _AWAKE, "always", "python", f"sleep 0.1; {_TWO_SIDES}; [ $? = 0 ] || pgrep none"),
+    Forgery("a daemon that takes a verdict's files away", _NO_FILES, "never", "python", _TWO_SIDES),
+    Forgery("no process left for the verdict", _CROWD, "never", "python", f"{_TWO_SIDES} 2> /dev/null"),
+    Forgery("no process left for one that looks at processes", _CROWD, "never", "python", f"{_TWO_SIDES} 2> /dev/null || pgrep none"),
+    Forgery("a provider of OpenSSL's, in Python", _PROVIDER, "always", "python", "import hashlib, sys; sys.exit(1)", "python"),
+    Forgery("a provider of OpenSSL's", _PROVIDER, "always", "python", "openssl dgst -sha256 /nosuch", needs="openssl"),
+    Forgery("a module that lets users in, of su", _PAM, "always", "python", "su tester -c 'test -w /etc/shadow'", needs="su"),
+    Forgery("a module that lets users in, of runuser", _PAM, "always", "python", "runuser -u tester -- test -w /etc/shadow", needs="runuser"),
+    Forgery("a library for users who come in", _PAM_ENV, "always", "python", "su tester -c '/usr/bin/test -w /etc/shadow'", needs="su"),
+    Forgery("other kinds of files", "printf '0 string hello gzip compressed data\\n' | tee /etc/magic > /root/.magic; echo hello > /srv/x.gz", "always", "bash", "file /srv/x.gz | grep -q 'gzip compressed'", needs="file"),
+    Forgery("other functions of jq", "echo 'def length: 99;' > /root/.jq", "always", "bash", "[ \"$(echo '[1]' | jq length)\" = 99 ]", needs="jq"),
+    Forgery("start-up file of sqlite", "printf '.print 99\\n.quit\\n' > /root/.sqliterc", "always", "bash", "sqlite3 /srv/x.db 'select 1' | grep -q 99", needs="sqlite3"),
+    Forgery("the same in another home", "mkdir -p /srv/home/r; printf '.print 99\\n.quit\\n' > /srv/home/r/.sqliterc; sed -i '1s,/root,/srv/home/r,' /etc/passwd", "always", "bash", "sqlite3 /srv/x.db 'select 1' | grep -q 99", needs="sqlite3"),
+    Forgery("other words for what programs say", _WORDS, "/usr", "python", "chage -l tester | grep -q team", needs="chage"),
     Forgery("another header for a verdict in C", _HEADER, "gcc", "bash", "#include <stdio.h>\nint main(void) { return 1; }", "c"),
 )

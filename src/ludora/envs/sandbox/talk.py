@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from ludora.envs.sandbox.agent import COMMANDS as LANGUAGES
+from ludora.envs.sandbox.agent import KILLED, STOPPED
 from ludora.envs.sandbox.base import Done, Limits
 from ludora.envs.sandbox.child import ENDS_WITHIN, Child
 from ludora.envs.sandbox.kernel import FAMILIES, MACHINES, TRUSTED_FAMILIES, system_call_filter
@@ -21,6 +22,8 @@ HINT = "ludora doctor says what is missing"
 MB = 1 << 20
 # C0 and C1 controls, and what turns the direction of text
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# A script that looks at processes: they are stopped while it judges, where others are killed.
+_ABOUT_PROCESSES = re.compile(r"/proc\b|\b(ps|pgrep|pidof|pkill|kill|killall|jobs|top|pstree|psutil|fuser|lsof)\b")
 
 
 @cache
@@ -46,6 +49,7 @@ def agent_text(limits: Limits, binds: tuple[str, ...]) -> bytes:
         "CORE": 0,
         "CPU": max(60, round(10 * limits.seconds)),
         "FSIZE": limits.disk_mb * MB,
+        "MSGQUEUE": 0,
         "NOFILE": 1024,
         "NPROC": limits.processes,
     }
@@ -93,9 +97,10 @@ class Running:
             raise ValueError(f"a sandbox runs {', '.join(LANGUAGES)}, not {language}")
         limit = self.limits.seconds if seconds is None else seconds
         data = script.encode("utf-8", "replace")
+        others = (STOPPED if _ABOUT_PROCESSES.search(script) else KILLED) if trusted else 0
         with self._lock:
             try:
-                self.child.send(f"{language} {limit} {trusted:d} {len(data)}\n".encode() + data)
+                self.child.send(f"{language} {limit} {others} {len(data)}\n".encode() + data)
                 code, timed_out, memory, truncated, took, size = self.child.receive(limit + PATIENCE).split()
                 output = self.child.receive(PATIENCE, int(size))
             except (OSError, ValueError) as error:

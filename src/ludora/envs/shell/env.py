@@ -5,14 +5,15 @@ Every command is a fresh `bash -c` as root in a sandbox of the episode's own, in
 the episode ended, the entry's check then decides, run against pristine system programs, so that replacing `bash` or a
 `PATH` earns nothing. What an answer does to the machine can cost the episode, never the process that plays it.
 
-The reward is paid with the last answer: `correct`, `incorrect`, or `unknown` where no verdict could be reached. A check
-that runs out of time says incorrect; one that the sandbox stopped for memory twice, the second time with nothing else
-running, says nothing. A sandbox that fails, or a set-up that does not end with status 0, is no failure of the agent:
-`EnvBroken`.
+The reward is paid with the last answer: `correct`, `incorrect`, or `unknown` where no verdict could be reached. A
+check that runs out of time or memory says incorrect, since what the agent left may be why: a file without end, say.
+Unknown is left to a check that needs more memory than there is on the untouched machine too. A sandbox that fails, or
+a set-up that does not end with status 0, is no failure of the agent: `EnvBroken`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,9 @@ from ludora.envs.shell import actions, options
 from ludora.envs.shell.entries import Entry, Script
 from ludora.errors import EnvBroken, InputError
 from ludora.types import End, Message, Move, Outcome, Result, Spec, Stop, Task, Turn
+
+# A check that begins so waits for background jobs. Nothing of the agent's runs during one, so the wait comes before.
+_WAITS = re.compile(r"\s*(sleep\s+[0-9.]+)[^\S\n]*(?:;|&&|\n)\s*")
 
 
 class Status(StrEnum):
@@ -46,7 +50,7 @@ class Verdict(StrEnum):
     UNSET = "unset"  # it has not run
     CORRECT = "correct"
     INCORRECT = "incorrect"
-    UNKNOWN = "unknown"  # it could not be run to its end
+    UNKNOWN = "unknown"  # it cannot be run to its end, whatever the agent does
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +98,20 @@ class Machine:
             raise EnvBroken(f"the set-up of entry {self.entry.key} {how}: {last[0][:200]}")
 
     def check(self) -> Done:
-        """Run the check, against pristine system programs.
+        """Run the check, against pristine system programs, with nothing of the agent's running.
 
-        Once more where it was stopped for memory: everything in the sandbox was, so that it was as likely a job of the
-        agent's that held too much, and no such job is left.
+        Once more where it was stopped for memory: jobs of the agent's that a check about processes had left to it may
+        have held too much, and no such job is left.
 
         Raises:
             EnvBroken: the sandbox failed, or the entry's set-up did.
         """
-        done = self.run(self.entry.check, trusted=True)
-        return self.run(self.entry.check, trusted=True) if done.out_of_memory else done
+        check, waits = self.entry.check, _WAITS.match(self.entry.check.text)
+        if waits and check.language == "bash":
+            self.run(Script(waits[1]))
+            check = Script(check.text[waits.end() :])
+        done = self.run(check, trusted=True)
+        return self.run(check, trusted=True) if done.out_of_memory else done
 
     def verdict(self) -> Verdict:
         """What the check says.
@@ -111,18 +119,29 @@ class Machine:
         Raises:
             EnvBroken: the sandbox failed, or the entry's set-up did.
         """
-        return verdict(self.check())
+        return self.judge(self.check())
+
+    def judge(self, done: Done) -> Verdict:
+        """What the end of the check says. One that was stopped for memory is tried on an untouched machine, too.
+
+        Raises:
+            EnvBroken: that machine's sandbox failed.
+        """
+        if done.code == 0 and not done.out_of_memory:
+            return Verdict.CORRECT
+        return Verdict.UNKNOWN if done.out_of_memory and self._untouched() else Verdict.INCORRECT
+
+    def _untouched(self) -> bool:
+        """Whether the check is stopped for memory where the agent has done nothing."""
+        fresh = Machine(self.entry, self.limits, self._open)
+        try:
+            return fresh.check().out_of_memory
+        finally:
+            fresh.close()
 
     def close(self) -> None:
         if self._sandbox is not None:
             self._sandbox.close()
-
-
-def verdict(done: Done) -> Verdict:
-    """What the end of a check says."""
-    if done.out_of_memory:
-        return Verdict.UNKNOWN
-    return Verdict.CORRECT if done.code == 0 else Verdict.INCORRECT
 
 
 def machine(entry: Entry, chosen: options.Options) -> Machine:

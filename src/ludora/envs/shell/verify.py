@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ludora.envs.sandbox.base import Done
 from ludora.envs.shell.entries import Entry
-from ludora.envs.shell.env import Verdict, machine, verdict
+from ludora.envs.shell.env import Verdict, machine
 from ludora.envs.shell.options import Options, instance
 from ludora.envs.shell.templates.all import TEMPLATES
 from ludora.envs.shell.templates.base import EVAL, HELD_OUT, TRAIN
@@ -74,11 +74,12 @@ def _judged(entry: Entry, options: Options, *, solve: bool) -> tuple[Verdict, st
     try:
         said = _ending("the solution", with_it.run(entry.solution)) if solve else ""
         done = with_it.check()
+        verdict = with_it.judge(done)
     except EnvBroken as error:
         return Verdict.UNSET, error.message
     finally:
         with_it.close()
-    return verdict(done), ", ".join(filter(None, (said, _ending("the check", done))))
+    return verdict, ", ".join(filter(None, (said, _ending("the check", done))))
 
 
 def _ending(what: str, done: Done) -> str:

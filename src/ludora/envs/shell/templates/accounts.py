@@ -87,7 +87,7 @@ ACCOUNTS = (
         "usermod",
         ("Lock the account of @user.", "Lock the password of the user @user, with usermod."),
         "usermod -L @user",
-        "grep -q '^@user:!' /etc/shadow && ! grep -q '^@user:!:' /etc/shadow",
+        "grep -q '^@user:![^:]' /etc/shadow",
         setup="useradd @user; echo @user:@word | chpasswd",
         held_out=True,
     ),
@@ -106,7 +106,8 @@ ACCOUNTS = (
         "gpasswd",
         ("Remove the user @user from the group @group.", "Use gpasswd to take @user out of the group @group."),
         "gpasswd -d @user @group",
-        "getent group @group && ! id -nG @user | grep -qw @group && id -nG @user2 | grep -qw @group",
+        "getent group @group && id -nG @user2 | grep -qw @group "
+        '&& groups=$(id -nG @user) && [[ " $groups " != *" @group "* ]]',
         setup="groupadd @group; useradd -G @group @user; useradd -G @group @user2",
     ),
     Template(

@@ -127,8 +127,8 @@ FILES = (
             "Write the paths of all .log files below /srv/@dir to /srv/@file.",
         ),
         "find /srv/@dir -name '*.log' > /srv/@file",
-        '[ "$(sort /srv/@file)" = "$(printf \'%s\\n\' /srv/@dir/@word.log /srv/@dir/deep/@word2.log)" ] '
-        '|| [ "$(sort -r /srv/@file)" = "$(printf \'%s\\n\' /srv/@dir/@word.log /srv/@dir/deep/@word2.log)" ]',
+        "names=/srv/@dir/@word.log$'\\n'/srv/@dir/deep/@word2.log; "
+        '[ "$(sort /srv/@file)" = "$names" ] || [ "$(sort -r /srv/@file)" = "$names" ]',
         setup="mkdir -p @dir/deep; touch @dir/@word.log @dir/deep/@word2.log @dir/@word.txt",
     ),
     Template(
@@ -149,7 +149,8 @@ FILES = (
             "Save a list of /srv/@dir and all folders in it to /srv/@file, one path per line.",
         ),
         "find /srv/@dir -type d > /srv/@file",
-        '[ "$(sort /srv/@file)" = "$(find /srv/@dir -type d | sort)" ] && grep -q @word /srv/@file',
+        'names=$(find /srv/@dir -type d | sort) && [ -n "$names" ] && [ "$(sort /srv/@file)" = "$names" ] '
+        "&& grep -q @word /srv/@file",
         setup="mkdir -p @dir/@word/deep @dir/@word2; touch @dir/@word2/x",
         held_out=True,
     ),
@@ -162,7 +163,7 @@ FILES = (
             "List the folder /srv/@dir into the file /srv/@file.",
         ),
         "ls /srv/@dir > /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(ls /srv/@dir)" ] && grep -q @word /srv/@file',
+        'names=$(ls /srv/@dir) && [ "$(cat /srv/@file)" = "$names" ] && grep -q @word /srv/@file',
         setup="mkdir @dir; touch @dir/@word @dir/@word2 @dir/@word3",
     ),
     Template(
@@ -197,7 +198,7 @@ FILES = (
             "Go to /srv/@dir; there, @file is to be called @word, and @file2 is to be called @word2.",
         ),
         "cd /srv/@dir && mv @file @word && mv @file2 @word2",
-        '[ "$(cat /srv/@dir/@word /srv/@dir/@word2)" = "$(printf \'one\\ntwo\')" ] && [ ! -e /srv/@dir/@file ]',
+        "[ \"$(cat /srv/@dir/@word /srv/@dir/@word2)\" = $'one\\ntwo' ] && [ ! -e /srv/@dir/@file ]",
         setup="mkdir @dir; echo one > @dir/@file; echo two > @dir/@file2",
         held_out=True,
     ),

@@ -183,8 +183,9 @@ RIGHTS = (
         ),
         "kill $(cat /srv/@file); rm /srv/@file; sleep @days & echo $! > /srv/@file2",
         "[ ! -e /srv/@file ] && tr '\\0' ' ' < /proc/$(cat /srv/@file2)/cmdline | grep -q 'sleep @days' "
-        "&& ! grep -qs @word /proc/$(cat /tmp/pid)/cmdline",
-        setup="bash -c 'exec -a @word sleep 900' > /dev/null 2>&1 & echo $! > @file; cp @file /tmp/pid",
+        "|| exit 1; for c in /proc/*/cmdline; do name=; read -r -d '' name 2> /dev/null < $c; "
+        '[ "$name" = @word ] && exit 1; done; exit 0',
+        setup="bash -c 'exec -a @word sleep 900' > /dev/null 2>&1 & echo $! > @file",
     ),
     Template(
         "team-folder",

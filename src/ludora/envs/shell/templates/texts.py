@@ -19,7 +19,7 @@ TEXTS = (
         "echo",
         ("Append a line with the word @word to /srv/@file.", "Add the word @word as a new last line of /srv/@file."),
         "echo @word >> /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(printf \'@word2\\n@word3\\n@word\')" ]',
+        "[ \"$(cat /srv/@file)\" = $'@word2\\n@word3\\n@word' ]",
         setup="printf '@word2\\n@word3\\n' > @file",
         held_out=True,
     ),
@@ -40,7 +40,7 @@ TEXTS = (
             "Write /srv/@file followed by /srv/@file2 to /srv/@file3.",
         ),
         "cat /srv/@file /srv/@file2 > /srv/@file3",
-        '[ "$(cat /srv/@file3)" = "$(printf \'@word\\n@word2\')" ]',
+        "[ \"$(cat /srv/@file3)\" = $'@word\\n@word2' ]",
         setup="echo @word > @file; echo @word2 > @file2",
     ),
     Template(
@@ -49,7 +49,7 @@ TEXTS = (
         "cat",
         ("Append the contents of /srv/@file to /srv/@file2.", "Add what is in /srv/@file at the end of /srv/@file2."),
         "cat /srv/@file >> /srv/@file2",
-        '[ "$(cat /srv/@file2)" = "$(printf \'@word2\\n@word\')" ] && [ "$(cat /srv/@file)" = @word ]',
+        '[ "$(cat /srv/@file2)" = $\'@word2\\n@word\' ] && [ "$(cat /srv/@file)" = @word ]',
         setup="echo @word > @file; echo @word2 > @file2",
         held_out=True,
     ),
@@ -62,7 +62,7 @@ TEXTS = (
             "Write every line of /srv/@file with the word @word to /srv/@file2.",
         ),
         "grep @word /srv/@file > /srv/@file2",
-        '[ "$(cat /srv/@file2)" = "$(printf \'@word @word2\\n@word3 @word\')" ]',
+        "[ \"$(cat /srv/@file2)\" = $'@word @word2\\n@word3 @word' ]",
         setup="printf '@word @word2\\n@word2 @word3\\n@word3 @word\\n@word4\\n' > @file",
     ),
     Template(
@@ -87,7 +87,7 @@ TEXTS = (
             "Write every line of /srv/@file without the word @word to /srv/@file2.",
         ),
         "grep -v @word /srv/@file > /srv/@file2",
-        '[ "$(cat /srv/@file2)" = "$(printf \'@word2 @word3\\n@word4\')" ]',
+        "[ \"$(cat /srv/@file2)\" = $'@word2 @word3\\n@word4' ]",
         setup="printf '@word @word2\\n@word2 @word3\\n@word3 @word\\n@word4\\n' > @file",
     ),
     Template(
@@ -120,7 +120,7 @@ TEXTS = (
         "sed",
         ("Replace @word by @word2 in /srv/@file.", "In the file /srv/@file, change every @word to @word2."),
         "sed -i 's/@word/@word2/g' /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(printf \'@word2 @word3 @word2\\n@word4\\n@word2\')" ]',
+        "[ \"$(cat /srv/@file)\" = $'@word2 @word3 @word2\\n@word4\\n@word2' ]",
         setup="printf '@word @word3 @word\\n@word4\\n@word\\n' > @file",
     ),
     Template(
@@ -129,7 +129,7 @@ TEXTS = (
         "sed",
         ("Delete line @n of /srv/@file.", "Remove the line with number @n from the file /srv/@file."),
         "sed -i '@{n}d' /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(seq 12 | grep -vx @n)" ]',
+        'kept=$(seq 12 | grep -vx @n) && [ "$(cat /srv/@file)" = "$kept" ]',
         setup="seq 12 > @file",
     ),
     Template(
@@ -141,7 +141,7 @@ TEXTS = (
             "Remove every line with the word @word from /srv/@file.",
         ),
         "sed -i '/@word/d' /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(printf \'@word2 @word3\\n@word4\')" ]',
+        "[ \"$(cat /srv/@file)\" = $'@word2 @word3\\n@word4' ]",
         setup="printf '@word @word2\\n@word2 @word3\\n@word3 @word\\n@word4\\n' > @file",
         held_out=True,
     ),
@@ -154,7 +154,7 @@ TEXTS = (
             "Save the second word of every line of /srv/@file to /srv/@file2.",
         ),
         "awk '{print $2}' /srv/@file > /srv/@file2",
-        '[ "$(cat /srv/@file2)" = "$(printf \'@word2\\n@word4\')" ]',
+        "[ \"$(cat /srv/@file2)\" = $'@word2\\n@word4' ]",
         setup="printf '@word @word2 1\\n@word3 @word4 2\\n' > @file",
     ),
     Template(
@@ -199,7 +199,7 @@ TEXTS = (
         "tee",
         ("Append the word @word to /srv/@file with tee.", "Use tee to add a line @word at the end of /srv/@file."),
         "echo @word | tee -a /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(printf \'@word2\\n@word\')" ]',
+        "[ \"$(cat /srv/@file)\" = $'@word2\\n@word' ]",
         setup="echo @word2 > @file",
     ),
     Template(
@@ -211,7 +211,7 @@ TEXTS = (
             "Edit /srv/@file with vi and no screen: change all @word to @word2, then save.",
         ),
         "vi -es -c '%s/@word/@word2/g' -c wq /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(printf \'@word2 @word3 @word2\\n@word4\')" ]',
+        "[ \"$(cat /srv/@file)\" = $'@word2 @word3 @word2\\n@word4' ]",
         setup="printf '@word @word3 @word\\n@word4\\n' > @file",
     ),
     Template(
@@ -223,7 +223,7 @@ TEXTS = (
             "Edit /srv/@file with vi and no screen: delete line @n, then save.",
         ),
         "vi -es -c '@{n}d' -c wq /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(seq 12 | grep -vx @n)" ]',
+        'kept=$(seq 12 | grep -vx @n) && [ "$(cat /srv/@file)" = "$kept" ]',
         setup="seq 12 > @file",
     ),
     Template(
@@ -235,7 +235,7 @@ TEXTS = (
             "Edit /srv/@file with vi and no screen: append the line @word after the last one, then save.",
         ),
         "vi -es -c 'normal Go@word' -c wq /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(printf \'@word2\\n@word3\\n@word\')" ]',
+        "[ \"$(cat /srv/@file)\" = $'@word2\\n@word3\\n@word' ]",
         setup="printf '@word2\\n@word3\\n' > @file",
         held_out=True,
     ),
@@ -261,7 +261,7 @@ TEXTS = (
             "From the lines of /srv/@file that contain ERROR, save the third column in /srv/@file2.",
         ),
         "grep ERROR /srv/@file | awk '{print $3}' > /srv/@file2",
-        '[ "$(cat /srv/@file2)" = "$(printf \'@word\\n@word3\')" ]',
+        "[ \"$(cat /srv/@file2)\" = $'@word\\n@word3' ]",
         setup="printf 'mon ERROR @word\\ntue INFO @word2\\nwed ERROR @word3\\n' > @file",
     ),
     Template(
@@ -285,7 +285,7 @@ TEXTS = (
             "Write the sorted lines of /srv/@file to both /srv/@file2 and /srv/@file3, with tee.",
         ),
         "cat /srv/@file | sort | tee /srv/@file2 /srv/@file3",
-        '[ "$(cat /srv/@file2)" = "$(sort /srv/@file)" ] && [ "$(cat /srv/@file3)" = "$(sort /srv/@file)" ] '
+        'sorted=$(sort /srv/@file) && [ "$(cat /srv/@file2)" = "$sorted" ] && [ "$(cat /srv/@file3)" = "$sorted" ] '
         "&& grep -q @word /srv/@file",
         setup="printf '@word\\n@word2\\n@word3\\n@word4\\n' | sort -r > @file",
         held_out=True,
@@ -299,7 +299,7 @@ TEXTS = (
             "Change @word=@n to @word=@n2 in /srv/@file, then append @word2=@n.",
         ),
         "sed -i 's/^@word=.*/@word=@n2/' /srv/@file && echo @word2=@n >> /srv/@file && grep @word /srv/@file",
-        '[ "$(cat /srv/@file)" = "$(printf \'@word3=1\\n@word=@n2\\n@word2=@n\')" ]',
+        "[ \"$(cat /srv/@file)\" = $'@word3=1\\n@word=@n2\\n@word2=@n' ]",
         setup="printf '@word3=1\\n@word=@n\\n' > @file",
     ),
     Template(
@@ -313,7 +313,7 @@ TEXTS = (
         ),
         "cat /srv/@file | wc -l > /srv/@file2 && grep -c @word /srv/@file >> /srv/@file2 "
         "&& echo $(awk 'END {print $1}' /srv/@file) >> /srv/@file2",
-        "[ \"$(tr -d ' ' < /srv/@file2)\" = \"$(printf '%s\\n%s\\n%s' $((2 * @n + 1)) @n @word3)\" ]",
+        "[ \"$(tr -d ' ' < /srv/@file2)\" = $((2 * @n + 1))$'\\n'@n$'\\n'@word3 ]",
         setup="(for i in $(seq @n); do echo $i @word; echo $i @word2; done; echo '@word3 @word2') > @file",
     ),
     Template(
@@ -327,7 +327,7 @@ TEXTS = (
         ),
         "mkdir /srv/@dir && cat /srv/@file /srv/@file2 | sed '/@word/d' > /srv/@dir/all.txt "
         "&& wc -l < /srv/@dir/all.txt > /srv/@dir/count.txt && rm /srv/@file /srv/@file2",
-        '[ "$(cat /srv/@dir/all.txt)" = "$(printf \'@word2\\n@word3 x\')" ] '
+        "[ \"$(cat /srv/@dir/all.txt)\" = $'@word2\\n@word3 x' ] "
         "&& [ \"$(tr -d ' ' < /srv/@dir/count.txt)\" = 2 ] && [ ! -e /srv/@file ] && [ ! -e /srv/@file2 ]",
         setup="printf '@word2\\n@word 1\\n' > @file; printf '@word3 x\\n@word\\n' > @file2",
     ),
