@@ -103,9 +103,14 @@ class Tasks:
             number, episode = self.sessions.open(make)
         except Full:
             raise HTTPException(429, "as many sessions are open as may be", headers={"Retry-After": "5"}) from None
-        with self._use(number):
-            begun = episode.begin(session, self.items.opening())
-        begun.evaluation_record = Record(detail_dict={SESSION_KEY: number})
+        try:
+            with self._use(number):
+                begun = episode.begin(session, self.items.opening())
+            begun.evaluation_record = Record(detail_dict={SESSION_KEY: number})
+            begun.model_dump_json()  # what cannot be sent would leave the session to nobody
+        except BaseException:  # boundary: whatever fails, its place is free again
+            self.sessions.end(number)
+            raise
         return begun
 
     def interact(self, session: Session) -> Session:
