@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from ludora.envs.shell.env import Status
 
@@ -25,9 +26,9 @@ def _writable(value: Any) -> Any:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError("a text holds half a character (a lone surrogate)") from None
+        raise PydanticCustomError("half", "a text holds half a character (a lone surrogate)") from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise PydanticCustomError("deep", "it is nested too deeply") from None
     return value
 
 
