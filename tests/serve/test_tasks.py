@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from tests.serve.rig import Client, answered, running, workshop
 
 from ludora.serve.bodies import SESSION_KEY
+from ludora.serve.turns import WAITING
 
 NUMBER = "evaluation_record"
 
@@ -177,6 +179,37 @@ def test_one_session_is_used_by_one_call_at_a_time_and_is_not_idle_meanwhile() -
     for thread in threads:
         thread.join()
     assert len(answers) == 2 and answers[0] == answers[1] and shop.machines[0].said == ["wait"]
+
+
+def test_calls_that_wait_for_a_busy_session_keep_nobody_else_waiting() -> None:
+    """There are 9 threads here: one call runs, 8 wait without a thread, 3 are too many, and others are answered."""
+    shop = workshop(sessions=1)
+    gate = threading.Event()
+    answers: list[httpx.Response] = []
+    with (
+        running(shop.app(), stop=shop.tasks.sessions.close) as [url],
+        httpx.Client(base_url=f"{url}/api", timeout=60) as http,
+    ):
+        session = http.post("/reset", json={"session": SESSION}).json()["session"]
+        shop.machines[0].gate = gate
+        body = {"session": answered(session, "Act: bash\n```bash\nwait\n```")}
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{url}/api/interact", json=body, timeout=60))
+
+        threads = [threading.Thread(target=ask) for _ in range(1 + WAITING + 3)]
+        for thread in threads:
+            thread.start()
+        while len(answers) < 3:
+            time.sleep(0.01)
+        assert [a.status_code for a in answers] == [429] * 3 and "wait already" in answers[0].json()["detail"]
+        assert http.post("/ping").status_code == 200
+        assert http.post("/reset", json={"session": SESSION}).status_code == 429  # there is one place
+        gate.set()
+        for thread in threads:
+            thread.join()
+    assert [a.status_code for a in answers[3:]] == [200] * (1 + WAITING)
+    assert len({a.text for a in answers[3:]}) == 1 and shop.machines[0].said == ["wait"]
 
 
 def test_closing_closes_every_machine() -> None:

@@ -7,22 +7,39 @@ that the benchmark's client hands back as it got it.
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from ludora.envs.shell.env import Status
 
 SESSION_KEY = "ludora_session"
 TASK_NAME = "os_interaction"
 
-Index = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[str, Field(max_length=1000)]
-Name = Annotated[str, Field(max_length=1000)]
+
+def _writable(value: Any) -> Any:
+    """The value, if it can be sent on: JSON can spell half a character (a lone surrogate), which has no UTF-8."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise PydanticCustomError("half", "a text holds half a character (a lone surrogate)") from None
+    except RecursionError:
+        raise PydanticCustomError("deep", "it is nested too deeply") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_writable)]
+Name = Annotated[Text, Field(max_length=1000)]
+Index = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Name
+Anything = Annotated[Any, AfterValidator(_writable)]
 
 
 class Body(BaseModel):
-    """The ground of all bodies: unknown keys and infinite numbers are refused."""
+    """The ground of all bodies: unknown keys and infinite numbers are refused. Their texts are `Text` or `Name`."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -48,7 +65,7 @@ class Item(Body):
     """One message of a chat history."""
 
     role: Role
-    content: str
+    content: Text
 
 
 class History(Body):
@@ -71,8 +88,8 @@ class Session(Body):
     sample_index: Index
     sample_status: Status = Status.INITIAL
     chat_history: History = History()
-    finish_reason: str | None = None
-    task_output: dict[Name, str | None] | None = None
+    finish_reason: Text | None = None
+    task_output: dict[Name, Text | None] | None = None
     evaluation_record: Record = Record()
 
 
@@ -141,7 +158,7 @@ class NewAttribute(Body):
 
     name: Name
     instance_factory_type: FactoryType
-    instance_factory_parameter_dict: dict[Name, Any]
+    instance_factory_parameter_dict: dict[Name, Anything]
 
 
 class ItemPlace(Body):
@@ -174,7 +191,7 @@ class NewItem(Body):
 
     prompt_index: Annotated[int, Field(ge=-(2**31), lt=2**31)]
     role: Role
-    content: str
+    content: Text
 
 
 class Problem(Body):

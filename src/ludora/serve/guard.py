@@ -36,6 +36,7 @@ class Rules:
             loopback address under a name of its own, but it cannot hide that name.
         body_bytes: of one request, or one message of a WebSocket.
         body_seconds: until it must have come in.
+        header_seconds: until the headers of a request must have come in.
         rate: requests (messages) per second from one address, over any second of a burst.
     """
 
@@ -43,6 +44,7 @@ class Rules:
     hosts: tuple[str, ...] = ()
     body_bytes: int = 4 << 20
     body_seconds: float = 30.0
+    header_seconds: float = 10.0
     rate: int = 1000
 
 

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ludora.errors import InputError
+from ludora.serve.connections import Settings, asked
 from ludora.serve.guard import Guard, Receive, Rules, Scope, Send, local_names
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -109,7 +110,8 @@ def make_server(served: Sequence[Served], rules: Rules, ready: Callable[[], None
 
     async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            await apps[scope["server"][1]](scope, receive, send)
+            with asked(scope):
+                await apps[scope["server"][1]](scope, receive, send)
             return
         async with AsyncExitStack() as started:
             for s in served:
@@ -120,8 +122,9 @@ def make_server(served: Sequence[Served], rules: Rules, ready: Callable[[], None
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    config = uvicorn.Config(
+    config = Settings(
         by_port,
+        rules,
         lifespan="on",
         log_level="warning",
         access_log=False,
@@ -130,8 +133,6 @@ def make_server(served: Sequence[Served], rules: Rules, ready: Callable[[], None
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=STOP_SECONDS,
-        ws="websockets-sansio",
-        ws_max_size=rules.body_bytes,
     )
     server = Server(config)
     server.stops = [s.stop for s in served]

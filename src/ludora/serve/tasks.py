@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import APIRouter, Body, FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from ludora.envs.shell.entries import Entry
@@ -30,6 +31,7 @@ from ludora.serve.episodes import Episode, OpenMachine, Refused
 from ludora.serve.items import PromptItems
 from ludora.serve.metric import metric
 from ludora.serve.sessions import Full, Sessions, Unknown
+from ludora.serve.turns import WAITING, Crowded, Turns
 
 # Where a client of the benchmark finds the class of the other server's client; we name it and never load it.
 ITEMS_CLIENT = "src.factories.chat_history_item.online.client.ChatHistoryItemFactoryClient"
@@ -63,6 +65,7 @@ class Tasks:
     act: str = "act"
     output: int = 800
     items_address: str = ""
+    _turns: Turns = field(default_factory=Turns)
 
     # ---- attributes ------------------------------------------------------------------------------------------------
 
@@ -103,10 +106,24 @@ class Tasks:
             number, episode = self.sessions.open(make)
         except Full:
             raise HTTPException(429, "as many sessions are open as may be", headers={"Retry-After": "5"}) from None
-        with self._use(number):
-            begun = episode.begin(session, self.items.opening())
-        begun.evaluation_record = Record(detail_dict={SESSION_KEY: number})
+        try:
+            with self._use(number):
+                begun = episode.begin(session, self.items.opening())
+            begun.evaluation_record = Record(detail_dict={SESSION_KEY: number})
+            begun.model_dump_json()  # what cannot be sent would leave the session to nobody
+        except BaseException:  # boundary: whatever fails, its place is free again
+            self.sessions.end(number)
+            raise
         return begun
+
+    async def in_turn(self, call: Callable[[Session], Session], session: Session) -> Session:
+        """What a call answers, in a thread of its own, after the calls for the same session that came before."""
+        try:
+            async with self._turns.of(self._number(session)):
+                return await run_in_threadpool(call, session)
+        except Crowded:
+            told = f"{WAITING} calls for this session wait already"
+            raise HTTPException(429, told, headers={"Retry-After": "5"}) from None
 
     def interact(self, session: Session) -> Session:
         """Carry out the agent's last answer."""
@@ -172,14 +189,14 @@ def task_app(tasks: Tasks) -> FastAPI:
         return WithSession(session=tasks.reset(data.session))
 
     @router.post("/interact")
-    def interact(data: WithSession) -> WithSession:
+    async def interact(data: WithSession) -> WithSession:
         """Carry out the agent's last answer. The same body again gets the same answer, and nothing is done twice."""
-        return WithSession(session=tasks.interact(data.session))
+        return WithSession(session=await tasks.in_turn(tasks.interact, data.session))
 
     @router.post("/complete")
-    def complete(data: WithSession) -> WithSession:
+    async def complete(data: WithSession) -> WithSession:
         """Judge a session that has stopped, whatever its status, and end it."""
-        return WithSession(session=tasks.complete(data.session))
+        return WithSession(session=await tasks.in_turn(tasks.complete, data.session))
 
     @router.post("/release")
     def release(data: MaybeSession | None = Body(default=None)) -> None:  # noqa: B008  that is how FastAPI is told

@@ -85,6 +85,12 @@ def test_a_malformed_entry_is_named_by_its_key(entry: Any, why: str, tmp_path: P
     assert "\n" not in caught.value.message and caught.value.hint
 
 
+def test_a_key_that_has_no_utf8_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", {"0": raw(), "\ud800": raw(1)})
+    with pytest.raises(InputError, match="a text holds half a character"):
+        read_entries(path)
+
+
 def test_many_malformed_entries_make_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "e.json", {str(n): 0 for n in range(8)})
     with pytest.raises(InputError, match=r"8 of 8 .*entry \"4\": it is not an object; and entries 5, 6, 7\n"):

@@ -140,6 +140,7 @@ def _value(text: Any) -> Any:
 def _entry(key: str, data: Any) -> Entry:
     if not isinstance(data, dict):
         raise Unreadable("it is not an object")
+    need({"its key": key}, "its key", str)  # which is also sent to clients
     info = need(data, "evaluation_info", dict)
     return Entry(
         key,
