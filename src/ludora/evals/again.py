@@ -7,10 +7,9 @@ import shlex
 
 from ludora.evals.record import BEST, Evaluation
 from ludora.evals.story import Story
-from ludora.settings import ModelSettings
+from ludora.settings import ACTING, ModelSettings
 from ludora.types import Spec
 
-_OF_GAMES = ("act", "labels", "history", "reasoning", "temperature", "top_p", "max_new_tokens", "retries")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}  # as events name them -> as options do
 _MODEL = re.compile(r"\b(base|adapter|merged)\b")  # in a PLAYER's name
 
@@ -35,7 +34,7 @@ def _ask(story: Story, adapter: str) -> str:
     words = [f"ludora evaluate {adapter} {shlex.quote(str(config.get('data')))} --compare base"]
     words += [f"--games {config.get('test_size') or 200} --seed {config.get('seed', 0)}"]
     words += [_option(key, config[key]) for key in ("metric", "answer_tokens") if key in config]
-    return " ".join((*words, *_model(story, without=_OF_GAMES)))
+    return " ".join((*words, *_model(story, without=(*ACTING, "temperature"))))
 
 
 def _evaluate(story: Story, e: Evaluation, adapter: str) -> list[str]:
