@@ -27,6 +27,7 @@ from ludora.types import End, Message, Move, Outcome, Result, Spec, Stop, Task, 
 
 # A check that begins so waits for background jobs. Nothing of the agent's runs during one, so the wait comes before.
 _WAITS = re.compile(r"\s*(sleep\s+[0-9.]+)[^\S\n]*(?:;|&&|\n)\s*")
+_GRACE = "sleep 0.5"  # more, for jobs that take just as long as the check waits, and are killed after it
 
 
 class Status(StrEnum):
@@ -108,7 +109,7 @@ class Machine:
         """
         check, waits = self.entry.check, _WAITS.match(self.entry.check.text)
         if waits and check.language == "bash":
-            self.run(Script(waits[1]))
+            self.run(Script(f"{waits[1]}; {_GRACE}"))
             check = Script(check.text[waits.end() :])
         done = self.run(check, trusted=True)
         return self.run(check, trusted=True) if done.out_of_memory else done
