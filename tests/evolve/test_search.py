@@ -125,6 +125,25 @@ def test_the_best_adapter_is_one_of_peft(evolved: Evolved, tmp_path: Path) -> No
     assert torch.allclose(mine, theirs, atol=1e-4) and not torch.allclose(mine, plain, atol=1e-3)
 
 
+def test_an_adapter_is_not_asked_what_it_has_learnt(
+    evolved: Evolved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evolved with one seed and evaluated with another: the test questions are the same, and none was learnt."""
+    lines = [{"question": f"question {i}?", "answer": f"{i}"} for i in range(60)]
+    for name in ("a", "copy"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, run, _ = evolved(data=f"dataset({tmp_path / 'a.jsonl'})", seed=1, population=2, survivors=1, generations=1)
+    record = json.loads((run.adapter / "ludora.json").read_text())["data"]
+    assert record["seed"] == 1 and (record["train"], record["test"]) == (8, 4) and len(record["seen"]) == 8 + 3 + 4
+    words = [f"adapter({run.adapter})", "--games", "12", "--answer-tokens", "2", "--json", "--model", "tiny:qwen2"]
+    for name in ("a", "copy"):
+        assert ludora(["evaluate", words[0], f"dataset({tmp_path / name}.jsonl)", *words[1:]]) == 0
+        assert len(json.loads(capsys.readouterr().out)["items"]) == 12
+    whole = f"dataset({tmp_path / 'copy'}.jsonl, search_share=0, test_share=1)"
+    assert ludora(["evaluate", words[0], whole, "--games", "60", "--model", "tiny:qwen2"]) == 2
+    assert "has seen 15 of these 60 test questions" in capsys.readouterr().err
+
+
 def test_another_model_is_not_gone_on_with(evolved: Evolved, tmp_path: Path) -> None:
     model = bf16_model(tmp_path / "model")
     _, run, _ = evolved(model=model, population=2, survivors=1, generations=1, starters=0)

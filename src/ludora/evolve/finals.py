@@ -43,11 +43,11 @@ def conclude(it: Search, reason: str, seconds: float) -> dict[str, Any]:
         history.record("test", **_test(it, winner, chosen))
         it.save()
     with it.cohort.seated([it.trials[chosen]]) as (adapter,):
-        it.run.write_adapter(adapter_files(adapter, it.studio.base))
+        it.run.write_adapter(adapter_files(adapter, it.studio.base, it.fitness.seen))
     for variant in history.survivors:
         trial = it.trials[history.original(variant).id]
         with it.cohort.seated([trial]) as (adapter,):
-            it.run.write_variant(variant.id, adapter_files(adapter, it.studio.base))
+            it.run.write_variant(variant.id, adapter_files(adapter, it.studio.base, it.fitness.seen))
     it.log.event("end", reason=reason, generation=history.number, best=winner)
     return {
         **interrupted(it),
