@@ -11,7 +11,7 @@ from tests.evolve.test_genome import GENOME, born
 
 from ludora.evolve.estimates import apart_from_difficulty, levels, shrunk
 from ludora.evolve.history import History
-from ludora.evolve.selection import conclude_generation
+from ludora.evolve.selection import conclude_generation, is_converged
 from ludora.evolve.settings import EvolveConfig
 
 
@@ -130,6 +130,27 @@ def test_numbers_that_are_not_finite_draw_nobody_down() -> None:
     row = conclude_generation(EvolveConfig(selection="quality"), _history(*rows, ("bad", "0", -1e9, 0.0)))
     assert row["best"] == "a" and row["fitness"]["bad"] == -1e9
     assert all(-1.5 < row["fitness"][name] < -0.9 for name in "abc")
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.2])
+@pytest.mark.parametrize("drift", [-5.0, 5.0])
+def test_convergence_is_told_on_one_scale(gain: float, drift: float) -> None:
+    """Each generation has harder or easier questions, and wrote its best down on a scale of its own."""
+    history = _history()
+    for number in range(5):
+        new, here = f"v{number}", [f"v{i}" for i in range(max(0, number - 1), number + 1)]
+        history.record("born", **born(new, GENOME, number))
+        for name in (*here, "base"):
+            mean = -3.0 + drift * number + (gain * int(name[1:]) if name != "base" else -1.0)
+            row = {"block": str(number), "n": 100, "mean": mean, "variance": 1e-4, "measures": {}}
+            history.record("scored", id=name, **row, steps=1, tokens=1)
+        row = {"population": here, "survivors": [new], "front": [new], "best": new}
+        history.record(
+            "generation", number=number, **row, best_fitness=drift * number, fitness=dict.fromkeys(here, 0.0)
+        )
+    assert is_converged(EvolveConfig(), history) is (gain == 0.0)
+    history.generations.pop()
+    assert not is_converged(EvolveConfig(), history)  # four generations are too few
 
 
 def test_noise_is_shrunk_and_exact_values_are_not() -> None:

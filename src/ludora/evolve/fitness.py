@@ -101,7 +101,7 @@ class DataFitness:
         self.digest = digest([*self.items, *asked])
         gaps = f"; {splits.gaps}" if splits.gaps else ""
         marks = sorted(mark_of(question) for question in (*splits.train, *splits.search))
-        self.seen = {"source": splits.source, "seed": config.seed, **sizes._asdict(), "seen": marks}
+        self.seen: Mapping[str, Any] = {"source": splits.source, "seed": config.seed, **sizes._asdict(), "seen": marks}
         self.about = f"{splits.source}, {config.eval_size} questions a generation{gaps}"
 
     def _text(self, question: Question) -> Text:
