@@ -193,3 +193,9 @@ def test_the_pack_is_sized_by_what_is_measured(cohort: Callable[..., Cohort], mo
     monkeypatch.setattr(tight, "_gradients", lambda batches: (_ for _ in ()).throw(torch.OutOfMemoryError("never")))
     with pytest.raises(TrainingFailed, match="memory ran out"):
         tight.measure(trials())
+
+
+def test_nobody_to_train_is_no_reason_to_measure(cohort: Callable[..., Cohort]) -> None:
+    """A generation of clones alone, where how many fit is not known yet."""
+    made = cohort(texts(), capacity=0)
+    assert made.train([], PLAN.steps) and made.capacity == 0

@@ -293,6 +293,30 @@ def test_children_can_inherit_weights(evolved: Evolved) -> None:
     assert heirs and all(v.heir_of == v.parents[0] for v in heirs)
 
 
+def test_a_child_of_a_clone_inherits_from_its_original(evolved: Evolved) -> None:
+    """Two values of one gene: the first generation has clones, and one of them lives on."""
+    one = {
+        "ranks": (2, 4),
+        "alphas": (1.0,),
+        "alpha_rules": ("alpha/r",),
+        "learning_rates": (1e-2,),
+        "dropouts": (0.0,),
+    }
+    few = one | {"targets": ("attention",), "weight_decays": (0.0,), "warmups": (0.0,), "start": "random"}
+    few |= {"null_mutations": True, "mutations": {"learning_rate": "draw"}, "survivors": 3, "immigrants": 1}
+    _, run, _ = evolved(**few, inherit=True, rungs=(), generations=2, population=6, mutation_rate=0.01, crossover=0.0)
+    history = history_of(run)
+    heirs = [v for v in history.variants.values() if v.heir_of and history.variants[v.heir_of].clone_of]
+    assert heirs, "no clone had a child"
+    for heir in heirs:  # it was trained once more, from there
+        assert (
+            not heir.clone_of
+            and heir.scores["1"].mean != history.original(history.variants[heir.heir_of]).scores["1"].mean
+        )
+    same = [v for v in history.born_in(1) if v.operator == "immigrant"]
+    assert same and all(not history.variants[v.clone_of].heir_of for v in same if v.clone_of)
+
+
 @pytest.mark.parametrize(("elder", "younger"), [(2, 6), (6, 6)])
 def test_an_heir_computes_what_its_parent_did(elder: int, younger: int) -> None:
     base = load_base("tiny:qwen2", dtype="fp32", device="cpu", say=lambda text: None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import cast
 
-from ludora.evolve.genome import GENES, Genome, Space, Value
+from ludora.evolve.genome import GENES, Genome, Space, Value, canonical
 
 # The ways a gene mutates. `scale` and `jitter` leave the list of values, within the space's bounds.
 MOVES = {
@@ -61,8 +61,9 @@ def _moved(genome: Genome, gene: str, space: Space, random: Random) -> Genome:
 
 def _neighbour(values: Sequence[Value], now: Value, random: Random) -> Value:
     """A value beside the present one; a number that left the list counts as the value nearest to it."""
-    if now in values:
-        at = list(values).index(now)
+    listed = [canonical(value) if isinstance(value, float) else value for value in values]  # as genomes have them
+    if now in listed:
+        at = listed.index(now)
     else:
         numbers = cast("Sequence[float]", values)
         at = min(range(len(values)), key=lambda i: abs(math.log(numbers[i] / cast(float, now))))

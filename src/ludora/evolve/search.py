@@ -85,7 +85,7 @@ class Search:
         return trial
 
     def _inherit(self, trial: Trial, variant: Variant) -> None:
-        parent = self.trials.get(variant.heir_of)
+        parent = self.trials.get(self.history.original(self.history.variants[variant.heir_of]).id)
         if parent is None or "adapter" not in parent.tensors:
             return
         with self.cohort.seated([parent, trial]) as (elder, child):
