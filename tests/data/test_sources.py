@@ -216,6 +216,14 @@ def test_columns_of_a_file(tmp_path: Path, row: dict[str, object], question: str
     assert (found.question, found.answer) == (question, answer)
 
 
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_a_mark_of_the_byte_order_is_no_text(tmp_path: Path, ending: str) -> None:
+    row = {"question": "a?", "answer": "b"}
+    path = tmp_path / f"a.{ending}"
+    path.write_text(json.dumps([row] if ending == "json" else row), encoding="utf-8-sig")
+    assert load(f"dataset({path}, search_share=0, test_share=0)", Sizes(train=1)).train[0].answer == "b"
+
+
 @pytest.mark.parametrize(
     ("answers", "style"),
     [

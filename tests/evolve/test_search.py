@@ -62,7 +62,11 @@ Evolved = Callable[..., tuple[dict[str, Any], Run, str]]
 def evolved(tmp_path: Path) -> Evolved:
     def run_it(**changes: Any) -> tuple[dict[str, Any], Run, str]:
         idle = {"rung_questions"} if changes.get("rungs") == () else set()
-        idle |= {"answer_tokens", "eval_size"} if "game" in changes.get("fitness", "") else set()
+        idle |= (
+            {"answer_tokens", "eval_size", "test_size", "rung_questions"}
+            if "game" in changes.get("fitness", "")
+            else set()
+        )
         kept = {key: value for key, value in TINY.items() if key not in idle}
         config = EvolveConfig(**{**kept, **changes})
         said = io.StringIO()
@@ -286,6 +290,26 @@ def test_finals_are_other_seeds_of_the_best(evolved: Evolved) -> None:
     assert len(summary["seeds"]) == 2 and "final" in history.base and "test" not in history.base
 
 
+def test_a_finalist_that_fails_with_a_seed_stands_behind(evolved: Evolved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wins when all is well does not when one of its seeds ends in numbers that are not finite."""
+    common = {"finalists": 2, "final_seeds": 2, "generations": 1, "train_size": 12}
+    calm, _, _ = evolved(**common)
+    real = cohort.Cohort._update
+
+    def update(self: Any, slot: Any, batch: Any) -> None:
+        real(self, slot, batch)
+        if slot.trial.name == f"{calm['best']}_s1":
+            slot.trial.failed = "gradients were not finite"
+
+    monkeypatch.setattr(cohort.Cohort, "_update", update)
+    summary, run, said = evolved(**common)
+    assert summary["best"] != calm["best"]
+    assert f"{calm['best']}: fitness" in said and "over 1 seeds; 1 failed, so it stands behind" in " ".join(
+        said.split()
+    )
+    assert sum(bool(final["failed"]) for final in history_of(run).finals.values()) == 1
+
+
 def test_children_can_inherit_weights(evolved: Evolved) -> None:
     _, run, _ = evolved(inherit=True, rungs=(), generations=3)
     history = history_of(run)
@@ -396,6 +420,11 @@ REFUSED = {
     "ranks=[true,8]": "ranks = true is not allowed",
     "learning_rate_low=0.1": "learning_rate_low is above",
     "learning_rates=[1e-4,0.5]": "0.5 is not within learning_rate_low = 1e-06 and learning_rate_high = 0.01",
+    "survivors=1 crossover=1": "crossover = 1 has no effect: survivors = 1 has nobody to be crossed with",
+    "fitness=game:kuhn_poker rung_questions=5": "rung_questions = 5 has no effect: a game is played",
+    "fitness=game:kuhn_poker test_size=7": "test_size = 7 has no effect: a game is played",
+    "alphas=[1e308]": "alphas",
+    "answer_tokens=100000": "are more than the",
     "metric=choice": "metric = choice needs options",
     "teacher=mcts": "teacher = mcts has no effect",
     "temperature=0.5": "temperature = 0.5 has no effect",
@@ -411,7 +440,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ludora(["evolve", "evolve", *MODEL, override]) == 2
+    assert ludora(["evolve", "evolve", *MODEL, *override.split(" ")]) == 2
     said = capsys.readouterr().err
     assert REFUSED[override] in " ".join(said.split()) and "hint:" in said
     assert not list(tmp_path.iterdir())

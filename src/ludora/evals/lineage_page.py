@@ -34,7 +34,7 @@ _CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (_FITNESS, "Fitness", "best known, mean of the generation"),
     (("best_accuracy",), "Accuracy of the best", "share of the questions it was selected by"),
     (("best_perplexity",), "Perplexity of the best", "of the reference answers"),
-    (("hypervolume",), "Hypervolume", "of quality and smallness; grows as the front moves out"),
+    (("hypervolume",), "Hypervolume", "of quality and smallness, above the worst and below the largest so far"),
     (("best_parameters",), "Parameters of the best", "trainable numbers"),
     (("train_tokens",), "Tokens of training", "in all, since the start"),
 )

@@ -272,6 +272,7 @@ def quiz(
     adapters = [studio.load(str(spec.args[0])) if spec.args else None for spec in players]
     scorer = Scorer(studio.policy, studio.chat, asking.answer_tokens)
     metric = asking.metric or ("choice" if data.style == "choice" else "flexible")
+    scorer.check_room(data, data.test)
     found = scorer.score(data, data.test, adapters, progress=progress)
     return from_records(data, data.test, asking.seed, metric, dict(zip(map(str, players), found, strict=True)))
 

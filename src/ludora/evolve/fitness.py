@@ -92,6 +92,8 @@ class DataFitness:
         check_metric(config.metric, splits)
         self.splits = splits
         self.scorer = Scorer(studio.policy, studio.chat, config.answer_tokens)
+        if config.metric != "choice":
+            self.scorer.check_room(splits, [*splits.search, *splits.test])
         self.items: list[Item] = [self._text(question) for question in splits.train]
         self._blocks = {RUNG: splits.search[:rung], FINAL: splits.search[rung : rung + final], TEST: splits.test}
         for number in range(config.generations):

@@ -126,7 +126,7 @@ def by_quality(standings: Sequence[Standing]) -> list[Standing]:
 
 def hypervolume(standings: Sequence[Standing], worst: float, largest: int) -> float:
     """Area of (quality above `worst`) x (share by which the logarithm of the parameters is below that of `largest`)
-    that is dominated: grows as the front moves out.
+    that is dominated. Areas of the same `worst` and `largest` can be compared: the larger one's front is further out.
     """
     points = sorted(
         ((1 - math.log(s.parameters) / math.log(largest), s.quality - worst) for s in standings), reverse=True
