@@ -11,9 +11,11 @@ evaluate() { # PLAYER, what it is compared with, split, games
 }
 
 [ -e demonstrations.jsonl ] || ludora data shell demonstrations.jsonl --task "shell($task)" --games 1760
+trained() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["adapter"])' "$1"; }  # a second run has -2
 ludora train sft sft.toml --json "$@" > sft.json
-ludora train ppo ppo.toml --json "$@" > ppo.json
-sft='adapter(runs/shell-sft/adapter)' ppo='adapter(runs/shell-ppo/adapter)'
+sft=$(trained sft.json)
+ludora train ppo ppo.toml --json "adapter=$sft" "$@" > ppo.json
+ppo="adapter($(trained ppo.json))" sft="adapter($sft)"
 evaluate base '' eval 50 > base.json
 evaluate base '' held_out 50 > held_out_base.json
 evaluate "$ppo" "$sft" eval "$games" > eval.json

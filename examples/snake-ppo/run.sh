@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Goes on by PPO from the adapter of snake-imitation (whose run.sh must have run), and compares both on the same 100 games:
+# Goes on by PPO from the latest adapter of snake-imitation (whose run.sh must have run), and compares both on 100 games:
 # as policies, which is what PPO improves, and playing their likeliest moves. Prints one JSON line of figures last.
 # Arguments go to the config: run.sh seed=1 adapter=OTHER/adapter
 set -euo pipefail
 cd "$(dirname "$0")"
-trained=$(ludora train ppo config.toml --json "$@")
+latest=$(ls -td ../snake-imitation/runs/snake-imitation{,-[0-9]*}/adapter 2> /dev/null | head -n 1 || true)
+case " $*" in *" adapter="*) latest= ;; esac
+trained=$(ludora train ppo config.toml --json ${latest:+"adapter=$latest"} "$@")
 read -r before after task < <(python3 - "$trained" <<'PYTHON'
 import json, sys
 

@@ -144,7 +144,16 @@ def test_a_file_is_cut_into_blocks_that_hang_on_it_alone(tmp_path: Path) -> None
     assert load(source, Sizes(test=4), 3).test == splits.test[:4]
     write(tmp_path / "a.jsonl", list(reversed(numbered(50))))  # another order of the lines is the same data set
     assert {q.question for q in load(source, Sizes(30, 10, 10), 3).test} == parts[2]
-    assert {q.question for q in load(source, Sizes(30, 10, 10), 4).test} != parts[2]
+
+
+@pytest.mark.parametrize("shares", ["", ", search_share=0.4, test_share=0.3"])
+def test_no_seed_learns_what_another_asks(tmp_path: Path, shares: str) -> None:
+    source = f"dataset({write(tmp_path / 'a.jsonl', numbered(50))}{shares})"
+    whole = Sizes(15, 20, 15) if shares else Sizes(30, 10, 10)
+    one, other = load(source, whole, 1), load(source, whole, 2)
+    assert set(one.test) == set(other.test) and one.test != other.test  # the same ones, in another order
+    assert set(one.search) != set(other.search)
+    assert not set(one.test) & {*other.train, *other.search}
 
 
 def test_shares_of_a_file(tmp_path: Path) -> None:
@@ -205,6 +214,14 @@ def test_columns_of_a_file(tmp_path: Path, row: dict[str, object], question: str
     path.write_text(json.dumps([row] if ending == "json" else row))
     [found] = load(f"dataset({path}, search_share=0, test_share=0)", Sizes(train=1)).train
     assert (found.question, found.answer) == (question, answer)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_a_mark_of_the_byte_order_is_no_text(tmp_path: Path, ending: str) -> None:
+    row = {"question": "a?", "answer": "b"}
+    path = tmp_path / f"a.{ending}"
+    path.write_text(json.dumps([row] if ending == "json" else row), encoding="utf-8-sig")
+    assert load(f"dataset({path}, search_share=0, test_share=0)", Sizes(train=1)).train[0].answer == "b"
 
 
 @pytest.mark.parametrize(

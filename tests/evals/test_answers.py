@@ -60,6 +60,12 @@ SQUAD = Question("8", "Where?", "the north", (), "", ("northern Italy",))
         ("final", FINAL, "The result is 40", False, True),
         ("final", FINAL, "Answer: 41\nAnswer: 40", False, False),  # the first one counts
         ("final", FINAL, "Answer:", False, False),
+        ("final", FINAL, "Answer: 40 apples", False, True),
+        ("final", FINAL, "Answer: 38 + 2 = 40\nThat took 3 steps.", False, True),
+        ("final", FINAL, "Answer: x = 40", False, True),
+        ("final", FINAL, "38 and 2 are 40. Answer: forty", False, True),
+        ("final", FINAL, "Answer: 40 apples, or 41", False, False),
+        ("final", FINAL, "It is 40. Answer: 41", False, False),  # a number was given
         ("final", WORD, "Answer: Dark red.", True, True),
         ("final", WORD, "Let me see.\nDark red", False, True),
         ("final", WORD, "The answer: dark red", False, True),

@@ -17,9 +17,9 @@ from tests.models import rig as rigs
 from tests.models.rig import rig
 
 from ludora.cli.main import run as command_line
-from ludora.data.questions import Question, Splits, choice_answer
+from ludora.data.questions import Question, Splits, choice_answer, mark_of
 from ludora.errors import InputError
-from ludora.evals.quiz import Asking, Quiz, check_asking, from_records
+from ludora.evals.quiz import Asking, Quiz, check_asking, check_unseen, from_records
 from ludora.evals.quiz_report import markdown, measures, page, show, verdicts, write
 from ludora.evals.records import Record
 from ludora.evals.stats import bootstrap, mcnemar
@@ -131,6 +131,25 @@ def test_lines_of_the_table() -> None:
     out = io.StringIO()
     show(BOTH, Console(file=out, width=120, color_system=None))
     assert "dataset(sums), 20 questions of its test split" in out.getvalue() and "adapter(x)" in out.getvalue()
+
+
+def test_a_question_that_an_adapter_has_seen_is_not_asked(tmp_path: Path) -> None:
+    def record(text: str) -> None:
+        (tmp_path / "ludora.json").write_text(text)
+
+    adapter = [parse(f"adapter({tmp_path})"), parse("base")]
+    others = tuple(Question(f"o{i}", f"other {i}", "1") for i in range(5))
+    check_unseen(adapter, DATA)  # nothing is recorded
+    for text in ("no json", "[]", '{"data": 3}', '{"data": {"seen": 3}}', '{"base": "x"}'):
+        record(text)
+        check_unseen(adapter, DATA)
+    seen = {"source": "dataset(sums.jsonl)", "seed": 1, "train": 5, "seen": [mark_of(q) for q in others]}
+    record(json.dumps({"data": seen}))
+    check_unseen(adapter, DATA)
+    record(json.dumps({"data": seen | {"seen": [mark_of(q) for q in (*others, *QUESTIONS[:3])]}}))
+    with pytest.raises(InputError, match=r"has seen 3 of these 20 test questions") as caught:
+        check_unseen(adapter, DATA)
+    assert "dataset(sums.jsonl)" in caught.value.hint
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------

@@ -226,3 +226,9 @@ def test_checkpoints_of_before_may_hold_more() -> None:
     [trial, *_] = trials()
     trial.load({**trial.state(), "step": 4, "loss": [1.5, 3]}, {})
     assert trial.step == 4 and "loss" not in trial.state()
+
+
+def test_nobody_to_train_is_no_reason_to_measure(cohort: Callable[..., Cohort]) -> None:
+    """A generation of clones alone, where how many fit is not known yet."""
+    made = cohort(texts(), capacity=0)
+    assert made.train([], PLAN.steps) and made.capacity == 0

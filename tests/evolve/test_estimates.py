@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.evolve.test_genome import GENOME, born
 
 from ludora.evolve.estimates import apart_from_difficulty, levels, shrunk
 from ludora.evolve.history import History
-from ludora.evolve.selection import conclude_generation
+from ludora.evolve.selection import conclude_generation, is_converged
 from ludora.evolve.settings import EvolveConfig
 
 
@@ -54,6 +55,53 @@ def test_errors_of_levels_are_what_repeated_measurements_show() -> None:
     assert np.std(off, 0) == pytest.approx(np.ones(8), abs=0.06)
 
 
+def slow_levels(rows: list[tuple[str, str, float, float]]) -> dict[str, tuple[Fraction, Fraction]]:
+    """The normal equations of means and blocks, the last block's effect minus the sum of the others; exact."""
+    who, blocks = (list(dict.fromkeys(row[i] for row in rows)) for i in (0, 1))
+    size = len(who) + len(blocks) - 1
+    table = [[Fraction(0)] * (size + 1 + size) for _ in range(size)]
+    for i in range(size):
+        table[i][size + 1 + i] = Fraction(1)
+    for name, block, mean, error in rows:
+        line = [Fraction(0)] * size
+        line[who.index(name)] = Fraction(1)
+        for i in range(len(blocks) - 1):
+            line[len(who) + i] = Fraction(-1 if block == blocks[-1] else block == blocks[i])
+        weight = 1 / Fraction(error) ** 2
+        for i in range(size):
+            for j in range(size):
+                table[i][j] += weight * line[i] * line[j]
+            table[i][size] += weight * line[i] * Fraction(mean)
+    for i in range(size):  # Gauss and Jordan
+        pivot = next(j for j in range(i, size) if table[j][i])
+        table[i], table[pivot] = table[pivot], table[i]
+        table[i] = [value / table[i][i] for value in table[i]]
+        for j in range(size):
+            if j != i:
+                table[j] = [a - table[j][i] * b for a, b in zip(table[j], table[i], strict=True)]
+    return {name: (table[i][size], table[i][size + 1 + i]) for i, name in enumerate(who)}
+
+
+@pytest.mark.parametrize("error", [0.1, 150.0, 1e6])
+def test_one_that_is_unsure_spoils_nobodys_digits(error: float) -> None:
+    """Held against exact fractions, also where errors differ by eight orders of magnitude."""
+    rows = [("base", str(b), -2.0 + b, 0.2) for b in range(3)] + [("wild", "1", -3000.0, error)]
+    rows += [("a", "0", -0.5, 0.005), ("a", "1", 0.4, 0.004), ("a", "2", 1.6, 0.005), ("b", "0", -0.6, 0.004)]
+    rows += [("c", "1", 0.3, 0.006), ("c", "2", 1.52, 0.05), ("d", "2", 1.4, 1e-3)]
+    exact, found = slow_levels(rows), levels(rows)
+    for name, (mean, variance) in exact.items():
+        assert found[name] == pytest.approx((float(mean), math.sqrt(variance)), rel=1e-8)
+
+
+def test_an_unsure_outlier_does_not_overtake() -> None:
+    sound = [(-0.50, 0.005), (-0.52, 0.005), (-0.55, 0.006), (-0.60, 0.004)]
+    for mean, error in ((-10.0, 1.0), (-3000.0, 150.0), (-1e6, 1e4)):
+        found = shrunk(*zip(*sound, (mean, error), strict=True))
+        assert found[4] == (mean + 3 * error, error)
+        assert [m for m, _ in found[:4]] == pytest.approx([m for m, _ in sound], abs=1e-3)
+    assert shrunk([0.0, 0.0, 1.0], [1e-9, 1.0, 1.0])[0][0] == pytest.approx(0.0, abs=1e-6)  # no division by zero
+
+
 def _history(*scored: tuple[str, str, float, float]) -> History:
     history = History(lambda kind, **row: None)
     for name in dict.fromkeys(name for name, *_ in scored if name != "base"):
@@ -82,6 +130,27 @@ def test_numbers_that_are_not_finite_draw_nobody_down() -> None:
     row = conclude_generation(EvolveConfig(selection="quality"), _history(*rows, ("bad", "0", -1e9, 0.0)))
     assert row["best"] == "a" and row["fitness"]["bad"] == -1e9
     assert all(-1.5 < row["fitness"][name] < -0.9 for name in "abc")
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.2])
+@pytest.mark.parametrize("drift", [-5.0, 5.0])
+def test_convergence_is_told_on_one_scale(gain: float, drift: float) -> None:
+    """Each generation has harder or easier questions, and wrote its best down on a scale of its own."""
+    history = _history()
+    for number in range(5):
+        new, here = f"v{number}", [f"v{i}" for i in range(max(0, number - 1), number + 1)]
+        history.record("born", **born(new, GENOME, number))
+        for name in (*here, "base"):
+            mean = -3.0 + drift * number + (gain * int(name[1:]) if name != "base" else -1.0)
+            row = {"block": str(number), "n": 100, "mean": mean, "variance": 1e-4, "measures": {}}
+            history.record("scored", id=name, **row, steps=1, tokens=1)
+        row = {"population": here, "survivors": [new], "front": [new], "best": new}
+        history.record(
+            "generation", number=number, **row, best_fitness=drift * number, fitness=dict.fromkeys(here, 0.0)
+        )
+    assert is_converged(EvolveConfig(), history) is (gain == 0.0)
+    history.generations.pop()
+    assert not is_converged(EvolveConfig(), history)  # four generations are too few
 
 
 def test_noise_is_shrunk_and_exact_values_are_not() -> None:

@@ -29,7 +29,8 @@ LONG = {"epochs": 3, "batch": 2, "weight_decays": (0.1,)}
 FINALS = {"finalists": 1, "final_seeds": 1}
 WIDE = {"population": 8}
 GAME = {
-    **{key: EvolveConfig.model_fields[key].default for key in ("data", "answer_tokens", "eval_size")},
+    **{key: EvolveConfig.model_fields[key].default for key in ("data", "answer_tokens", "eval_size", "rung_questions")},
+    "test_size": 0,
     "fitness": "game:kuhn_poker",
 }
 PLAYED = GAME | {"fitness": "game:tic_tac_toe", "teacher": "mcts:weak", "evaluate_games": 2}

@@ -236,6 +236,26 @@ def test_only_whose_weights_are_there_is_cloned() -> None:
     assert history.to_clone(genomes["dead"]) is history.variants["again"]
 
 
+def test_a_step_from_a_value_of_many_digits_beside_nought() -> None:
+    """A genome has six digits of it, the list has all."""
+    config = EvolveConfig(weight_decays=(0.0, 0.12345678, 0.5), mutations={"weight_decay": "step"})
+    genome = config.space.rounded(replace(GENOME, weight_decay=0.12345678))
+    children = {mutate(genome, config.space, 1.0, Random(i)).weight_decay for i in range(40)}
+    assert genome.weight_decay == 0.123457 and children == {0.0, 0.5}
+
+
+def test_nobody_is_a_clone_of_an_heir() -> None:
+    """Who begins from nothing does not come to what a variant with inherited weights does."""
+    history = History(lambda kind, **row: None)
+    history.record("born", **born("start", GENOME, 0))
+    history.record("born", **born("heir", GENOME, 0))
+    history.variants["heir"].heir_of = "start"
+    clone = history.to_clone(GENOME)
+    assert clone is history.variants["start"]
+    del history.variants["start"]
+    assert history.to_clone(GENOME) is None
+
+
 def test_nobody_is_born_twice_by_default() -> None:
     history = lineage(EvolveConfig(population=6, immigrants=1, crossover=0.5, ranks=(4, 8)), 6)
     assert len({v.genome.identity for v in history.variants.values()}) == len(history.variants) == 6 + 5 * 4

@@ -62,7 +62,11 @@ Evolved = Callable[..., tuple[dict[str, Any], Run, str]]
 def evolved(tmp_path: Path) -> Evolved:
     def run_it(**changes: Any) -> tuple[dict[str, Any], Run, str]:
         idle = {"rung_questions"} if changes.get("rungs") == () else set()
-        idle |= {"answer_tokens", "eval_size"} if "game" in changes.get("fitness", "") else set()
+        idle |= (
+            {"answer_tokens", "eval_size", "test_size", "rung_questions"}
+            if "game" in changes.get("fitness", "")
+            else set()
+        )
         kept = {key: value for key, value in TINY.items() if key not in idle}
         config = EvolveConfig(**{**kept, **changes})
         said = io.StringIO()
@@ -123,6 +127,25 @@ def test_the_best_adapter_is_one_of_peft(evolved: Evolved, tmp_path: Path) -> No
     with torch.no_grad(), pack.rows((ours, 1)):
         mine = fresh.model(input_ids=ids).logits
     assert torch.allclose(mine, theirs, atol=1e-4) and not torch.allclose(mine, plain, atol=1e-3)
+
+
+def test_an_adapter_is_not_asked_what_it_has_learnt(
+    evolved: Evolved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evolved with one seed and evaluated with another: the test questions are the same, and none was learnt."""
+    lines = [{"question": f"question {i}?", "answer": f"{i}"} for i in range(60)]
+    for name in ("a", "copy"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, run, _ = evolved(data=f"dataset({tmp_path / 'a.jsonl'})", seed=1, population=2, survivors=1, generations=1)
+    record = json.loads((run.adapter / "ludora.json").read_text())["data"]
+    assert record["seed"] == 1 and (record["train"], record["test"]) == (8, 4) and len(record["seen"]) == 8 + 3 + 4
+    words = [f"adapter({run.adapter})", "--games", "12", "--answer-tokens", "2", "--json", "--model", "tiny:qwen2"]
+    for name in ("a", "copy"):
+        assert ludora(["evaluate", words[0], f"dataset({tmp_path / name}.jsonl)", *words[1:]]) == 0
+        assert len(json.loads(capsys.readouterr().out)["items"]) == 12
+    whole = f"dataset({tmp_path / 'copy'}.jsonl, search_share=0, test_share=1)"
+    assert ludora(["evaluate", words[0], whole, "--games", "60", "--model", "tiny:qwen2"]) == 2
+    assert "has seen 15 of these 60 test questions" in capsys.readouterr().err
 
 
 def test_another_model_is_not_gone_on_with(evolved: Evolved, tmp_path: Path) -> None:
@@ -267,11 +290,55 @@ def test_finals_are_other_seeds_of_the_best(evolved: Evolved) -> None:
     assert len(summary["seeds"]) == 2 and "final" in history.base and "test" not in history.base
 
 
+def test_a_finalist_that_fails_with_a_seed_stands_behind(evolved: Evolved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wins when all is well does not when one of its seeds ends in numbers that are not finite."""
+    common = {"finalists": 2, "final_seeds": 2, "generations": 1, "train_size": 12}
+    calm, _, _ = evolved(**common)
+    real = cohort.Cohort._update
+
+    def update(self: Any, slot: Any, batch: Any) -> None:
+        real(self, slot, batch)
+        if slot.trial.name == f"{calm['best']}_s1":
+            slot.trial.failed = "gradients were not finite"
+
+    monkeypatch.setattr(cohort.Cohort, "_update", update)
+    summary, run, said = evolved(**common)
+    assert summary["best"] != calm["best"]
+    assert f"{calm['best']}: fitness" in said and "over 1 seeds; 1 failed, so it stands behind" in " ".join(
+        said.split()
+    )
+    assert sum(bool(final["failed"]) for final in history_of(run).finals.values()) == 1
+
+
 def test_children_can_inherit_weights(evolved: Evolved) -> None:
     _, run, _ = evolved(inherit=True, rungs=(), generations=3)
     history = history_of(run)
     heirs = [v for v in history.variants.values() if v.heir_of]
     assert heirs and all(v.heir_of == v.parents[0] for v in heirs)
+
+
+def test_a_child_of_a_clone_inherits_from_its_original(evolved: Evolved) -> None:
+    """Two values of one gene: the first generation has clones, and one of them lives on."""
+    one = {
+        "ranks": (2, 4),
+        "alphas": (1.0,),
+        "alpha_rules": ("alpha/r",),
+        "learning_rates": (1e-2,),
+        "dropouts": (0.0,),
+    }
+    few = one | {"targets": ("attention",), "weight_decays": (0.0,), "warmups": (0.0,), "start": "random"}
+    few |= {"null_mutations": True, "mutations": {"learning_rate": "draw"}, "survivors": 3, "immigrants": 1}
+    _, run, _ = evolved(**few, inherit=True, rungs=(), generations=2, population=6, mutation_rate=0.01, crossover=0.0)
+    history = history_of(run)
+    heirs = [v for v in history.variants.values() if v.heir_of and history.variants[v.heir_of].clone_of]
+    assert heirs, "no clone had a child"
+    for heir in heirs:  # it was trained once more, from there
+        assert (
+            not heir.clone_of
+            and heir.scores["1"].mean != history.original(history.variants[heir.heir_of]).scores["1"].mean
+        )
+    same = [v for v in history.born_in(1) if v.operator == "immigrant"]
+    assert same and all(not history.variants[v.clone_of].heir_of for v in same if v.clone_of)
 
 
 @pytest.mark.parametrize(("elder", "younger"), [(2, 6), (6, 6)])
@@ -353,6 +420,11 @@ REFUSED = {
     "ranks=[true,8]": "ranks = true is not allowed",
     "learning_rate_low=0.1": "learning_rate_low is above",
     "learning_rates=[1e-4,0.5]": "0.5 is not within learning_rate_low = 1e-06 and learning_rate_high = 0.01",
+    "survivors=1 crossover=1": "crossover = 1 has no effect: survivors = 1 has nobody to be crossed with",
+    "fitness=game:kuhn_poker rung_questions=5": "rung_questions = 5 has no effect: a game is played",
+    "fitness=game:kuhn_poker test_size=7": "test_size = 7 has no effect: a game is played",
+    "alphas=[1e308]": "alphas",
+    "answer_tokens=100000": "are more than the",
     "metric=choice": "metric = choice needs options",
     "teacher=mcts": "teacher = mcts has no effect",
     "temperature=0.5": "temperature = 0.5 has no effect",
@@ -368,7 +440,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ludora(["evolve", "evolve", *MODEL, override]) == 2
+    assert ludora(["evolve", "evolve", *MODEL, *override.split(" ")]) == 2
     said = capsys.readouterr().err
     assert REFUSED[override] in " ".join(said.split()) and "hint:" in said
     assert not list(tmp_path.iterdir())

@@ -109,7 +109,7 @@ def evaluate(
 
 def _answers(names: list[str], task: str, settings: ModelSettings, options: dict[str, Any]) -> Shown:
     """What players answer to a data set, and how the first compares with the second."""
-    from ludora.evals.quiz import Asking, check_asking, questions, quiz
+    from ludora.evals.quiz import Asking, check_asking, check_unseen, questions, quiz
     from ludora.evals.quiz_report import check_place, show, write
     from ludora.players.build import check_player
 
@@ -121,6 +121,7 @@ def _answers(names: list[str], task: str, settings: ModelSettings, options: dict
     if folder is not None:
         check_place(folder)
     data = questions(task, asking)  # before the model: it may be refused
+    check_unseen(players, data)
     if data.gaps:
         say(f"{data.source}: {data.gaps}")
     from ludora.players.studio import studio  # torch and transformers: seconds

@@ -9,6 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple
 
 from ludora.types import Message
@@ -81,6 +82,11 @@ class Splits:
 def key_of(question: Question) -> str:
     """What makes two questions the same: their words and options, but for case and white space."""
     return "\x1f".join(" ".join(text.casefold().split()) for text in (question.question, *question.options))
+
+
+def mark_of(question: Question) -> str:
+    """A short hash of what makes a question the same, by which an adapter remembers what it has seen."""
+    return sha256(key_of(question).encode()).hexdigest()[:12]
 
 
 def messages(question: Question, instruction: str) -> tuple[Message, ...]:

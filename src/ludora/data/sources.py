@@ -152,16 +152,20 @@ def _from_made(spec: Spec, made: Made, sizes: Sizes) -> Splits:
 
 
 def _from_pool(spec: Spec, pool: Pool, sizes: Sizes, seed: int, shares: tuple[float, float]) -> Splits:
-    """The pool in a random order of its own, cut into blocks whose size hangs on the pool alone."""
+    """The pool in a random order of its own, cut into blocks whose size hangs on the pool alone.
+
+    Which questions the test block holds hangs on no seed: what one seed learns, no other seed asks.
+    """
     sieve = _Sieve()
     own_test = _shuffled(sieve(pool.test), seed)  # first: what stands in it is learnt by nobody
-    rest = _shuffled(sieve(pool.rest), seed)
-    search_count = round(len(rest) * shares[0])
-    test_count = 0 if pool.test else round(len(rest) * shares[1])
+    there = sorted(sieve(pool.rest), key=lambda q: (stream("test", key_of(q)), q.id))
+    search_count = round(len(there) * shares[0])
+    test_count = 0 if pool.test else round(len(there) * shares[1])
+    rest = _shuffled(there[test_count:], seed)
     blocks = {
-        "train": rest[search_count + test_count :],
+        "train": rest[search_count:],
         "search": rest[:search_count],
-        "test": own_test or rest[search_count : search_count + test_count],
+        "test": own_test or _shuffled(there[:test_count], seed),
     }
     for split, size in sizes._asdict().items():
         _check_enough(spec, split, size, len(blocks[split]))

@@ -2,7 +2,8 @@
 
     style    strict: the form that was asked for, its first place     flexible: what else counts as an answer
     gsm8k    `#### 18`                                                the last number
-    final    `Answer: 18`                                             the last number; for words the last line
+    final    `Answer: 18`                                             the last number behind it, or of all
+                                                                      for words the last line
     choice   `answer is (C)`                                          the last option that is named
     squad    exactly one of the answers                               the same without case, articles, punctuation
     text     exactly the answer                                       the same without case, articles, punctuation
@@ -72,14 +73,22 @@ def grade(style: str, question: Question, said: str, judge: Judge | None = None)
     truth = final_answer(style, question)
     strict = _strict(style, said)
     loose = strict if strict is not None else _flexible(style, question, said, truth)
-    right = bool(loose) and (_same(style, loose, truth) or (judge is not None and judge(question, loose) >= 1.0))
+    right = _is_right(style, question, loose, truth, judge)
+    strictly = right and strict is not None
+    if strict and not right and style == "final" and number(truth) is not None and number(strict) is None:
+        loose = _last_number(strict) or _last_number(said) or strict  # `Answer: 42 apples`, `Answer: x = 42`
+        right = _is_right(style, question, loose, truth, judge)
     return Grade(
         answer=loose,
-        strict=right and strict is not None,
+        strict=strictly,
         flexible=right,
         fuzzy=fuzzy(said, truth),
         parsed=strict is not None,
     )
+
+
+def _is_right(style: str, question: Question, read: str, truth: str, judge: Judge | None) -> bool:
+    return bool(read) and (_same(style, read, truth) or (judge is not None and judge(question, read) >= 1.0))
 
 
 def cut(said: str, style: str) -> str:
@@ -125,10 +134,14 @@ def _flexible(style: str, question: Question, said: str, truth: str) -> str:
         return _trimmed(inside)
     declared = _FINAL.findall(said)
     if number(truth) is not None:
-        numbers = _NUMBER.findall(said)
-        return numbers[-1].strip() if numbers else ""
+        return _last_number(said)
     lines = [line for line in said.splitlines() if line.strip()]
     return _trimmed(declared[-1] if declared else lines[-1] if lines else "")
+
+
+def _last_number(said: str) -> str:
+    numbers = _NUMBER.findall(said)
+    return str(numbers[-1]).strip() if numbers else ""
 
 
 def _option(question: Question, said: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from ludora.evals.stats import mean_interval, rank_correlation
 from ludora.evolve.genome import GENES, Value
 from ludora.evolve.history import History, Variant
+from ludora.evolve.selection import on_one_scale
 
 BINS = 6  # columns or rows of a heat map for a gene with many values
 
@@ -21,8 +22,9 @@ BINS = 6  # columns or rows of a heat map for a gene with many values
 class Member:
     """One variant as the analysis sees it.
 
-    `fitness` is the last that a generation knew of it: None where it was stopped at a rung or failed. `generations` are
-    those that it lived in, `survived` says whether one of them kept it.
+    `fitness` is what all answers of the run together say, so that those of different generations can be compared: None
+    where it was stopped at a rung or failed. `generations` are those that it lived in, `survived` says whether one of
+    them kept it.
     """
 
     variant: Variant
@@ -99,8 +101,8 @@ class Lineage:
     rung_values: Mapping[tuple[int, int], Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, events: Sequence[Mapping[str, Any]]) -> Lineage:
-        """The lineage that a run's events tell.
+    def read(cls, events: Sequence[Mapping[str, Any]], posterior: bool = True) -> Lineage:
+        """The lineage that a run's events tell, judged by posterior means unless the run was not.
 
         Raises:
             KeyError, TypeError, ValueError: an event is not what an evolution writes.
@@ -111,16 +113,18 @@ class Lineage:
             for e in events
             if e.get("event") == "rung"
         }
-        fitness: dict[str, float] = {}
+        fitness = on_one_scale(history, posterior)
+        judged: set[str] = set()
         lived: dict[str, list[int]] = {}
         survived: set[str] = set()
         for generation in history.generations:
-            fitness |= generation.fitness
+            judged |= set(generation.fitness)
             survived |= set(generation.survivors)
             for name in generation.population:
                 lived.setdefault(name, []).append(generation.number)
+        known = {name: value for name, value in fitness.items() if name in judged}
         members = {
-            name: Member(v, fitness.get(name), tuple(lived.get(name, [v.generation])), name in survived)
+            name: Member(v, known.get(name), tuple(lived.get(name, [v.generation])), name in survived)
             for name, v in history.variants.items()
         }
         return cls(history, members, rungs)
@@ -145,6 +149,16 @@ class Lineage:
             if not front or (member.fitness or 0.0) > (front[-1].fitness or 0.0):
                 front.append(member)
         return front
+
+    @property
+    def generations(self) -> list[tuple[int, float | None, float | None]]:
+        """Of each generation that is over: how many these are, the fitness of the best of all so far, and the mean."""
+        found = []
+        for generation in self.history.generations:
+            known = [f for name in generation.fitness if (f := self.members[name].fitness) is not None]
+            mean = math.fsum(known) / len(known) if known else None
+            found.append((generation.number + 1, self.members[generation.best].fitness, mean))
+        return found
 
     # ---- what helped -----------------------------------------------------------------------------------------------
 

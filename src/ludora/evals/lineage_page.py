@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from ludora import __version__
 from ludora.errors import InputError
@@ -30,14 +29,19 @@ from ludora.evals.story import Story, flat
 from ludora.evals.tables import NONE, percent, signed
 
 _UNIT = "generation"
+_FITNESS = ("best_fitness", "mean_fitness")  # drawn from the lineage: what was logged stands on each generation's scale
 # metrics of a generation: keys, title, hint (one word each)
 _CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("best_fitness", "mean_fitness"), "Fitness", "best known, mean of the generation"),
+    (_FITNESS, "Fitness", "best known, mean of the generation"),
     (("best_accuracy",), "Accuracy of the best", "share of the questions it was selected by"),
     (("best_perplexity",), "Perplexity of the best", "of the reference answers"),
-    (("hypervolume",), "Hypervolume", "of quality and smallness; grows as the front moves out"),
+    (("hypervolume",), "Hypervolume", "of quality and smallness, above the worst and below the largest so far"),
     (("best_parameters",), "Parameters of the best", "trainable numbers"),
     (("train_tokens",), "Tokens of training", "in all, since the start"),
+)
+_EVERYBODY = (
+    "Fitness: of all answers of the run, the difficulty of the questions taken out. Accuracy and perplexity over all "
+    "questions that a variant was asked, easy or hard."
 )
 Row = tuple[str, ...]
 
@@ -68,8 +72,8 @@ def tell(story: Story) -> Told:
         InputError: the events are not those of an evolution.
     """
     try:
-        lineage = Lineage.read(story.events)
-    except (KeyError, TypeError, ValueError) as error:
+        lineage = Lineage.read(story.events, story.config.get("posterior", True) is not False)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{story.path / 'events.jsonl'} is damaged: {error!r}", "mend or delete that line") from None
     return Told(story, lineage, _quiz(story))
 
@@ -149,7 +153,10 @@ def blocks(told: Told) -> list[Block]:
 
 
 def _effects(name: str, what: str, effects: Sequence[Effect]) -> Block:
-    hint = "Better: than the best parent. Those stopped early are not better, and have no gain. 95 % intervals."
+    hint = (
+        "Better: than the best parent, as all answers of the run tell both. Those stopped early are not better, and "
+        "have no gain. 95 % intervals."
+    )
     rows = [
         (
             e.name,
@@ -221,7 +228,7 @@ def _variants(lineage: Lineage) -> Block:
         for m in sorted(lineage.members.values(), key=order)
     ]
     head = ("variant", "operator", "parents", "fate", "tokens", "fitness", "accuracy", "perplexity")
-    return Block("All variants", "Accuracy and perplexity over all questions that a variant was asked.", head, rows)
+    return Block("All variants", _EVERYBODY, head, rows)
 
 
 def _number(value: float | None) -> str:
@@ -261,18 +268,27 @@ def page(told: Told) -> str:
 
 def _generations(told: Told) -> str:
     curves = [
-        curve(name, hint, [(key, told.story.series(key)) for key in keys], None, _UNIT) for keys, name, hint in _CURVES
+        curve(name, hint, [(key, _series(told, key)) for key in keys], None, _UNIT) for keys, name, hint in _CURVES
     ]
     if not any(curves):
         return section("Generation by generation", '<p class="missing">No generation has come to its end.</p>')
     return section("Generation by generation", grid(filter(None, curves)))
 
 
+def _series(told: Told, key: str) -> list[tuple[float, float]]:
+    """(generation, value) of a metric; fitness as all answers of the run tell it."""
+    if key not in _FITNESS:
+        return told.story.series(key)
+    rows = ((number, (best, mean)[_FITNESS.index(key)]) for number, best, mean in told.lineage.generations)
+    return [(float(number), value) for number, value in rows if value is not None]
+
+
 def _tree(lineage: Lineage) -> str:
     drawn = family_tree(lineage)
     hint = (
         "The best on top. Thick lines: who lived on; thin ones: from parent to child. Filled: kept by a generation; "
-        "hollow: a clone, or stopped early. Rank, learning rate and fitness; the whole names are in the list below."
+        "hollow: a clone, or stopped early. Rank, learning rate and fitness as that generation knew it; the whole "
+        "names are in the list below."
     )
     return section("Family tree", f'<p class="hint">{hint}</p><div class="scroll card">{drawn}</div>') if drawn else ""
 
@@ -330,7 +346,7 @@ def _shown(text: str) -> str:
 def markdown(told: Told) -> str:
     """The whole report as plain Markdown."""
     story = told.story
-    parts = [f"# {inline(title(told))}", inline(summary(told)), *map(inline, findings(told)), *_curve_table(story)]
+    parts = [f"# {inline(title(told))}", inline(summary(told)), *map(inline, findings(told)), *_curve_table(told)]
     for block in blocks(told):
         parts += [f"## {block.name}", block.hint, table(block.head, block.rows)]
     for picture in told.lineage.heat_maps():
@@ -348,10 +364,11 @@ def markdown(told: Told) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _curve_table(story: Story) -> list[str]:
-    keys = [key for keys, _, _ in _CURVES for key in keys if story.series(key)]
-    lines: list[dict[str, Any]] = [line for line in story.metrics if any(key in line for key in keys)]
-    rows = [(f"{line.get('step')}", *(_cell(line.get(key)) for key in keys)) for line in lines]
+def _curve_table(told: Told) -> list[str]:
+    series = {key: found for keys, _, _ in _CURVES for key in keys if (found := dict(_series(told, key)))}
+    keys = list(series)
+    steps = sorted({step for found in series.values() for step in found})
+    rows = [(f"{step:.0f}", *(_cell(series[key].get(step)) for key in keys)) for step in steps]
     return ["## Generation by generation", table((_UNIT, *keys), rows)] if rows else []
 
 

@@ -5,17 +5,20 @@ Every player answers the same questions, so they are compared question by questi
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ludora.data.questions import Question, Sizes, Splits
+from ludora.data.questions import Question, Sizes, Splits, mark_of
 from ludora.data.sources import load, source_spec
 from ludora.errors import InputError, nearest
 from ludora.evals.records import Record, Totals, totals
 from ludora.evals.stats import bootstrap, mcnemar, wilson
 from ludora.fields import shown
+from ludora.models.known import ORIGIN
 from ludora.settings import ACTING, ModelSettings
 from ludora.types import Spec
 
@@ -214,6 +217,32 @@ def questions(task: str, asking: Asking) -> Splits:
     return data
 
 
+def check_unseen(players: Sequence[Spec], data: Splits) -> None:
+    """Refuse test questions that an adapter learnt or was selected by, as its folder records them.
+
+    Raises:
+        InputError: there is one.
+    """
+    for folder in (str(spec.args[0]) for spec in players if spec.args):
+        origin = _origin(Path(folder))
+        known = set(origin.get("seen") or ())
+        if met := sum(mark_of(question) in known for question in data.test):
+            source, asked = origin.get("source"), len(data.test)
+            raise InputError(
+                f"adapter({folder}) has seen {met} of these {asked} test questions: it was evolved on {source}",
+                f"a test share no larger than there keeps them apart: {source}",
+            )
+
+
+def _origin(folder: Path) -> Mapping[str, Any]:
+    """What an adapter's folder says of the data set that it learnt; nothing where there is no such record."""
+    try:
+        found = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["data"]
+        return found if isinstance(found, dict) and isinstance(found.get("seen"), list) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def check_metric(metric: str, data: Splits) -> None:
     """Refuse a metric that no question of a data set can be measured by.
 
@@ -242,6 +271,7 @@ def quiz(
     adapters = [studio.load(str(spec.args[0])) if spec.args else None for spec in players]
     scorer = Scorer(studio.policy, studio.chat, asking.answer_tokens)
     metric = asking.metric or ("choice" if data.style == "choice" else "flexible")
+    scorer.check_room(data, data.test)
     found = scorer.score(data, data.test, adapters, progress=progress)
     return from_records(data, data.test, asking.seed, metric, dict(zip(map(str, players), found, strict=True)))
 

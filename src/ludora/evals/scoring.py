@@ -58,6 +58,21 @@ class Scorer:
         self.greedy = Greedy(policy, chat.stop_ids)
         self._known: dict[tuple[str, bool, Question], Record] = {}  # of the base
 
+    def check_room(self, data: Splits, questions: Sequence[Question]) -> None:
+        """Refuse an answer's length that the model's context has no room for, before anything is computed.
+
+        Raises:
+            InputError: the longest question and an answer are longer than the context.
+        """
+        context = self.policy.engine.context
+        longest = max((len(self.chat.opening(messages(q, data.instruction))) for q in questions), default=0)
+        if context is not None and longest + self.max_new_tokens - 1 > context:  # the last token is not read again
+            raise InputError(
+                f"answer_tokens = {self.max_new_tokens} and a question of {longest} tokens are more than the {context} "
+                f"that {self.policy.engine.base.name} takes",
+                f"{context - longest} at most" if longest < context else "choose a model with a longer context",
+            )
+
     def score(
         self,
         data: Splits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ludora.errors import TrainingFailed
@@ -43,11 +44,11 @@ def conclude(it: Search, reason: str, seconds: float) -> dict[str, Any]:
         history.record("test", **_test(it, winner, chosen))
         it.save()
     with it.cohort.seated([it.trials[chosen]]) as (adapter,):
-        it.run.write_adapter(adapter_files(adapter, it.studio.base))
+        it.run.write_adapter(adapter_files(adapter, it.studio.base, it.fitness.seen))
     for variant in history.survivors:
         trial = it.trials[history.original(variant).id]
         with it.cohort.seated([trial]) as (adapter,):
-            it.run.write_variant(variant.id, adapter_files(adapter, it.studio.base))
+            it.run.write_variant(variant.id, adapter_files(adapter, it.studio.base, it.fitness.seen))
     it.log.event("end", reason=reason, generation=history.number, best=winner)
     return {
         **interrupted(it),
@@ -79,6 +80,7 @@ def _winner(it: Search) -> tuple[str, str]:
     """The best variant, and whose weights are its adapter.
 
     Of finalists: the one with the best mean over its seeds, on questions that nobody was asked before; its best seed.
+    One whose training failed with a seed stands behind those that failed with fewer.
     """
     history = it.history
     if not history.finals:
@@ -95,9 +97,11 @@ def _winner(it: Search) -> tuple[str, str]:
     for name in sound:
         seeds.setdefault(history.finals[name]["variant"], []).append(name)
     means = {variant: math.fsum(worth[n] for n in names) / len(names) for variant, names in seeds.items()}
+    lost = Counter(final["variant"] for final in history.finals.values() if final["failed"])
     for variant, mean in means.items():
-        it.log.say(f"  {variant}: fitness {mean:+.4f} over {len(seeds[variant])} seeds")
-    winner = max(means, key=lambda variant: means[variant])
+        behind = f"; {lost[variant]} failed, so it stands behind those with fewer failures" if lost[variant] else ""
+        it.log.say(f"  {variant}: fitness {mean:+.4f} over {len(seeds[variant])} seeds{behind}")
+    winner = max(means, key=lambda variant: (-lost[variant], means[variant]))
     return winner, max(seeds[winner], key=lambda name: worth[name])
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ludora.data.batches import Item, digest
-from ludora.data.questions import Question, Sizes
+from ludora.data.questions import Question, Sizes, mark_of
 from ludora.data.sources import load
 from ludora.evals.quiz import Quiz, check_metric, from_records, is_right
 from ludora.evals.records import Record, totals
@@ -36,13 +36,15 @@ class Answers:
 class Fitness(Protocol):
     """What is learnt, and what a learner is worth. Higher is better.
 
-    `exact` means that measuring twice gives the same; `digest` is a hash of everything learnt and asked.
+    `exact` means that measuring twice gives the same; `digest` is a hash of everything learnt and asked. `seen` is what
+    an adapter's folder records of the data set: its name, seed and sizes, and hashes of what was learnt or selected by.
     """
 
     items: list[Item]
     exact: bool
     digest: str
     about: str
+    seen: Mapping[str, Any]
 
     def measure(self, adapters: Sequence[Adapter | None], block: str) -> list[Score]:
         """What each is worth on a block of questions; all that are given are in the pack."""
@@ -85,10 +87,13 @@ class DataFitness:
         final = config.eval_size if config.finalists else 0
         blocks = config.generations if config.fresh_questions else 1
         search = rung + final + blocks * config.eval_size
-        splits = load(config.data, Sizes(config.train_size, search, config.test_size), config.seed)
+        sizes = Sizes(config.train_size, search, config.test_size)
+        splits = load(config.data, sizes, config.seed)
         check_metric(config.metric, splits)
         self.splits = splits
         self.scorer = Scorer(studio.policy, studio.chat, config.answer_tokens)
+        if config.metric != "choice":
+            self.scorer.check_room(splits, [*splits.search, *splits.test])
         self.items: list[Item] = [self._text(question) for question in splits.train]
         self._blocks = {RUNG: splits.search[:rung], FINAL: splits.search[rung : rung + final], TEST: splits.test}
         for number in range(config.generations):
@@ -97,6 +102,8 @@ class DataFitness:
         asked = [self._text(question) for question in (*splits.search, *splits.test)]
         self.digest = digest([*self.items, *asked])
         gaps = f"; {splits.gaps}" if splits.gaps else ""
+        marks = sorted(mark_of(question) for question in (*splits.train, *splits.search))
+        self.seen: Mapping[str, Any] = {"source": splits.source, "seed": config.seed, **sizes._asdict(), "seen": marks}
         self.about = f"{splits.source}, {config.eval_size} questions a generation{gaps}"
 
     def _text(self, question: Question) -> Text:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from ludora.data.batches import Choice, Item, digest
 from ludora.envs.build import make_env, num_players, task_spec
@@ -46,6 +47,7 @@ class GameFitness:
         self.exact = exact.is_exact(self.spec) and isinstance(self.opponent, Explicit)
         self.items = list(_lessons(self.spec, teacher, self.opponent, studio.player("self", None), config))
         self.digest = digest(self.items)
+        self.seen: Mapping[str, Any] = {}  # no questions
         how = "by exact value" if self.exact else f"by {config.evaluate_games} games"
         self.about = (
             f"{self.spec}, moves of {config.teacher}, {how} against {config.opponent if self.opponent else 'nobody'}"

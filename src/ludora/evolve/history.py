@@ -221,10 +221,10 @@ class History:
         return [variant for variant in self.variants.values() if variant.generation == generation]
 
     def of_genome(self, genome: Genome) -> Variant | None:
-        """The latest variant with this genome, or one that comes to the same, that is no clone."""
+        """The latest variant with this genome, or one that comes to the same; no clones, and no heirs."""
         wanted = genome.identity
-        alike = (v for v in reversed(self.variants.values()) if v.genome.identity == wanted and not v.clone_of)
-        return next(alike, None)
+        own = (v for v in reversed(self.variants.values()) if not v.clone_of and not v.heir_of)
+        return next((v for v in own if v.genome.identity == wanted), None)
 
     def to_clone(self, genome: Genome) -> Variant | None:
         """The variant with this genome whose result and weights can be those of another one, too.

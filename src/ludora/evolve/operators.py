@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import cast
 
-from ludora.evolve.genome import GENES, Genome, Space, Value
+from ludora.evolve.genome import GENES, Genome, Space, Value, canonical
 
 # The ways a gene mutates. `scale` and `jitter` leave the list of values, within the space's bounds.
 MOVES = {
@@ -61,8 +61,9 @@ def _moved(genome: Genome, gene: str, space: Space, random: Random) -> Genome:
 
 def _neighbour(values: Sequence[Value], now: Value, random: Random) -> Value:
     """A value beside the present one; a number that left the list counts as the value nearest to it."""
-    if now in values:
-        at = list(values).index(now)
+    listed = [canonical(value) if isinstance(value, float) else value for value in values]  # as genomes have them
+    if now in listed:
+        at = listed.index(now)
     else:
         numbers = cast("Sequence[float]", values)
         at = min(range(len(values)), key=lambda i: abs(math.log(numbers[i] / cast(float, now))))
@@ -125,7 +126,7 @@ def by_quality(standings: Sequence[Standing]) -> list[Standing]:
 
 def hypervolume(standings: Sequence[Standing], worst: float, largest: int) -> float:
     """Area of (quality above `worst`) x (share by which the logarithm of the parameters is below that of `largest`)
-    that is dominated: grows as the front moves out.
+    that is dominated. Areas of the same `worst` and `largest` can be compared: the larger one's front is further out.
     """
     points = sorted(
         ((1 - math.log(s.parameters) / math.log(largest), s.quality - worst) for s in standings), reverse=True

@@ -85,7 +85,7 @@ class Search:
         return trial
 
     def _inherit(self, trial: Trial, variant: Variant) -> None:
-        parent = self.trials.get(variant.heir_of)
+        parent = self.trials.get(self.history.original(self.history.variants[variant.heir_of]).id)
         if parent is None or "adapter" not in parent.tensors:
             return
         with self.cohort.seated([parent, trial]) as (elder, child):
@@ -236,7 +236,7 @@ def _generation(it: Search) -> bool:
         it.record_scores(it.score(asked, block, base=block not in history.base), block)
     row = conclude_generation(config, history)
     history.record("generation", **row, tokens=history.tokens)
-    if not history.converged and is_converged([generation.best_fitness for generation in history.generations]):
+    if not history.converged and is_converged(config, history):
         history.record("converged", generation=number)
         it.log.say("the best fitness has hardly grown over the last generations")
     kept = history.kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
@@ -21,15 +22,37 @@ def standings(config: EvolveConfig, history: History) -> dict[str, Standing]:
     originals = [history.original(history.variants[name]) for name in names]
     measured = {variant.id: variant.measured for variant in originals}
     if config.posterior:
-        measured |= _posterior(config, history, [v for v in originals if v.measured[0] > WORST / 2 and not v.is_exact])
+        measured |= _levelled(history, _noisy(originals), config.fresh_questions)
     return {
         name: Standing(name, *measured[original.id], history.variants[name].parameters)
         for name, original in zip(names, originals, strict=True)
     }
 
 
-def _posterior(config: EvolveConfig, history: History, variants: list[Variant]) -> dict[str, tuple[float, float]]:
-    """Posterior mean and deviation of each: the blocks' difficulty taken out, then drawn towards the mean of all.
+def on_one_scale(history: History, posterior: bool) -> dict[str, float]:
+    """What every variant that went through the whole training is worth, as all answers so far tell it.
+
+    What a generation wrote down stands on the scale of the questions that were answered until then, which new ones
+    shift; so two generations' figures are compared here alone, also where the run itself judged by raw means.
+    """
+    names = [name for name in history.variants if history.unrivalled(name) and _scores(history, name)]
+    originals = {name: history.original(history.variants[name]) for name in names}
+    measured = {variant.id: variant.measured for variant in originals.values()}
+    fresh = len({block for variant in originals.values() for block in variant.scores}) > 1
+    if posterior or fresh:
+        measured |= _levelled(history, _noisy(originals.values()), fresh, draw=posterior)
+    return {name: measured[variant.id][0] for name, variant in originals.items()}
+
+
+def _noisy(variants: Iterable[Variant]) -> list[Variant]:
+    """Those that were measured, with finite numbers."""
+    return [v for v in variants if v.measured[0] > WORST / 2 and not v.is_exact]
+
+
+def _levelled(
+    history: History, variants: Sequence[Variant], fresh: bool, *, draw: bool = True
+) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of each: the difficulty of `fresh` blocks taken out, then drawn towards the mean of all.
 
     The base, which answered every block, helps to tell the blocks apart.
     """
@@ -39,13 +62,15 @@ def _posterior(config: EvolveConfig, history: History, variants: list[Variant]) 
         return {}
     least = median(errors) / 2  # whose answers were all right, or all wrong, is not as sure as a variance of 0 says
     answered = [(name, block, s.mean, max(s.error, least)) for name, own in scores.items() for block, s in own.items()]
-    if config.fresh_questions:
+    if fresh:
         blocks = {block for _, block, *_ in answered} & history.base.keys()
         base = [(BASE, block, history.base[block]) for block in sorted(blocks)]
         known = levels(answered + [(name, block, s.mean, max(s.error, least)) for name, block, s in base])
     else:
         known = {name: (mean, error) for name, _, mean, error in answered}  # all answered the same, once
     names = list(scores)
+    if not draw:
+        return {name: known[name] for name in names}
     return dict(zip(names, shrunk(*zip(*(known[name] for name in names), strict=True)), strict=True))
 
 
@@ -95,9 +120,10 @@ def _distinct(history: History, ranked: list[Standing]) -> list[Standing]:
     return list(seen.values())
 
 
-def is_converged(best: list[float]) -> bool:
-    """Whether the best fitness hardly grew over the last generations."""
-    return converged(best, WINDOW, GAIN)
+def is_converged(config: EvolveConfig, history: History) -> bool:
+    """Whether the best of the last generation is hardly better than those before: all as they are judged now."""
+    known = on_one_scale(history, config.posterior)
+    return converged([known[generation.best] for generation in history.generations], WINDOW, GAIN)
 
 
 def finalists(config: EvolveConfig, history: History) -> list[Variant]:

@@ -16,9 +16,11 @@ from ludora.settings import ModelSettings, RunSettings
 
 GAME = "game:"
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+Multiple = Annotated[float, Field(gt=0.0, le=1e6)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Layers = Annotated[str, Field(pattern=r"^(all|top:[1-9]\d*|top:1/[1-9]\d*|\d+-\d+)$")]
-ASKED = ("data", "metric", "answer_tokens", "eval_size", "fresh_questions")  # mean nothing where a game is played
+# mean nothing where a game is played
+ASKED = ("data", "metric", "answer_tokens", "eval_size", "fresh_questions", "rung_questions")
 PLAYED = ("teacher", "opponent", "evaluate_games", "labels")  # mean nothing where none is
 OPEN = ("learning_rate",)  # genes that may leave their list
 NUMBERS = ("rank", "alpha", "learning_rate", "dropout", "weight_decay", "warmup")
@@ -71,7 +73,7 @@ class EvolveConfig(RunSettings):
     final_seeds: AtLeastOne = about("seeds of each finalist", 3)
 
     ranks: tuple[Rank, ...] = about("gene: LoRA rank", (4, 8, 16, 32))
-    alphas: tuple[Positive, ...] = about("gene: LoRA alpha as a multiple of the rank", (1.0, 2.0, 4.0))
+    alphas: tuple[Multiple, ...] = about("gene: LoRA alpha as a multiple of the rank", (1.0, 2.0, 4.0))
     alpha_rules: tuple[Literal["alpha/r", "rslora"], ...] = about(
         "gene: what alpha is divided by, the rank or its square root (rslora)", ("alpha/r", "rslora")
     )
@@ -116,8 +118,11 @@ class EvolveConfig(RunSettings):
 
     @classmethod
     def idle(cls, found: Callable[[str], Any]) -> set[str]:
-        """See `Settings.idle`; a game asks no questions, and a data set plays no games."""
-        return super().idle(found) | set(ASKED if str(found("fitness")).startswith(GAME) else PLAYED)
+        """See `Settings.idle`; a game asks no questions, a data set plays no games, one parent alone is not crossed."""
+        game = str(found("fitness")).startswith(GAME)
+        others = {"test_size"} if game and found("test_size") else set()
+        others |= {"crossover"} if found("survivors") == 1 else set()
+        return super().idle(found) | set(ASKED if game else PLAYED) | others
 
     @model_validator(mode="after")
     def _consistent(self) -> EvolveConfig:
@@ -147,6 +152,11 @@ class EvolveConfig(RunSettings):
         self.check_searchable(self.space)
         if list(self.rungs) != sorted(set(self.rungs)):
             raise ConfigError(f"rungs = {list(self.rungs)} do not rise", "for example rungs=[0.25, 0.5]")
+        if self.survivors == 1 and self.crossover not in (0.0, type(self).model_fields["crossover"].default):
+            raise ConfigError(
+                f"crossover = {self.crossover:g} has no effect: survivors = 1 has nobody to be crossed with",
+                "keep more, or leave crossover out",
+            )
         if self.survivors > self.population:
             raise ConfigError(
                 f"survivors = {self.survivors} are more than population = {self.population}", "keep fewer"
@@ -195,6 +205,8 @@ class EvolveConfig(RunSettings):
         for key in (*idle, *(() if self.game else ("temperature",))):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} has no effect: {why}", f"leave {key} out")
+        if self.game and self.test_size not in (0, type(self).model_fields["test_size"].default):
+            raise ConfigError(f"test_size = {self.test_size} has no effect: {why}", "leave it out; 0 means no test")
 
     @property
     def game(self) -> str:

@@ -173,7 +173,7 @@ class Cohort:
         Raises:
             TrainingFailed: memory ran out with a single trial in the pack.
         """
-        if not self.capacity:
+        if trials and not self.capacity:
             self.measure(trials)
         return all(self._train_tier(tier, until, after) for tier in self.tiers(trials))
 

