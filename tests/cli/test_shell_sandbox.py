@@ -11,7 +11,8 @@ from tests.envs.sandbox import rig
 from ludora.cli import doctor
 from ludora.cli.main import run
 from ludora.envs.sandbox import probing
-from ludora.envs.sandbox.probes import FORGERIES, PROBES
+from ludora.envs.sandbox.forgeries import FORGERIES
+from ludora.envs.sandbox.probes import PROBES
 
 
 def test_setup_probe_and_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

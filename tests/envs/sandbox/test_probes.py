@@ -15,7 +15,8 @@ from tests.envs.sandbox import rig
 
 from ludora.envs.sandbox.base import Done
 from ludora.envs.sandbox.build import open_sandbox
-from ludora.envs.sandbox.probes import FORGERIES, PROBES, Forgery
+from ludora.envs.sandbox.forgeries import FORGERIES, Forgery
+from ludora.envs.sandbox.probes import PROBES
 from ludora.envs.sandbox.probing import Finding, forge, probe_all
 from ludora.envs.sandbox.roots import Root
 
@@ -74,7 +75,7 @@ def test_these_forgeries_work_where_the_verdict_is_any_command(root: Root, writa
 ON_AN_OVERLAY = """
 import os, subprocess, sys
 from ludora.envs.sandbox.build import open_sandbox
-from ludora.envs.sandbox.probes import FORGERIES, PREPARED, SOLUTION, VERDICT
+from ludora.envs.sandbox.forgeries import FORGERIES, PREPARED, SOLUTION, VERDICT
 from ludora.envs.sandbox.roots import setup
 folder, archive = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)

@@ -1,9 +1,10 @@
 """Process 1 of a sandbox: lays a writable layer over the root file system, then runs commands one after another.
 
-It is handed into the sandbox as text (`layers.py`, then this) and runs on the Python there, so it imports the standard
-library alone, all of it before anything else runs: what is replaced later is not read by it. It keeps every capability
-of the sandbox's own user namespace, for the mounts of a trusted run. What it starts keeps a few, behind a system-call
-filter, and can neither signal nor trace nor read it: it is process 1, not dumpable, and has more capabilities.
+It is handed into the sandbox as text (`layers.py`, `jobs.py`, then this) and runs on the Python there, so it imports
+the standard library alone, all of it before anything else runs: what is replaced later is not read by it. It keeps
+every capability of the sandbox's own user namespace, for the mounts of a trusted run. What it starts keeps a few,
+behind a system-call filter, and can neither signal nor trace nor read it: it is process 1, not dumpable, and has more
+capabilities.
 
 A request on standard input is a line - language, seconds, 0 or how the others are held still in a trusted run (KILLED,
 STOPPED), bytes of script - and the script. The
@@ -21,6 +22,17 @@ import resource
 import select
 import time
 
+from ludora.envs.sandbox.jobs import (
+    AT_REST,
+    SIGCONT,
+    SIGKILL,
+    SIGSTOP,
+    held_kb,
+    kill_command,
+    processes,
+    signal,
+    states,
+)
 from ludora.envs.sandbox.layers import PRIVATE_FOLDER, TRUSTED_PATH, checked, lay_out, libc, trusted_view
 
 IN, OUT = 0, 1
@@ -47,13 +59,9 @@ KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 # A trusted run keeps one more (WAKE_ALARM, of no use in here): the kernel lets nobody with fewer capabilities open its
 # memory or its descriptors under /proc.
 MARK = 35
-SIGKILL, SIGSTOP, EVERYBODY = 9, 19, -1
 KILLED, STOPPED = 1, 2  # what becomes of everything else in a trusted run
-SIGCONT = 18
 SETTLED_WITHIN = 1.0  # seconds that jobs which are just at work may go on with it, before a verdict
 STILL_WITHIN = 2.0  # seconds that everything may take to die or to stop
-ROUNDS = 50  # looks at a family that is to be stopped, a millisecond between them
-AT_REST = "TtZXD"  # states of a process that starts no other: stopped, dead, or waiting for a vforked child
 IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ
 
 
@@ -199,7 +207,7 @@ class Machine:
         """Kill everything when all together hold too much."""
         if sum(map(held_kb, processes())) > self.memory_mb * 1024:
             self.killed_for_memory += 1
-            signal(SIGKILL, EVERYBODY)
+            signal(SIGKILL)
         self.looked = time.monotonic()
 
     def drain(self, reader: int) -> None:
@@ -236,62 +244,6 @@ class Output:
                 break
 
 
-def processes() -> list[int]:
-    """All but process 1."""
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and name != "1"]
-
-
-def read_proc(pid: int, name: str) -> str:
-    """A file of /proc about a process; empty when it ended meanwhile."""
-    try:
-        with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
-
-
-def held_kb(pid: int) -> int:
-    """Memory that is not a file's: private, and shared without a file."""
-    lines = (line.split() for line in read_proc(pid, "status").splitlines())
-    return sum(int(words[1]) for words in lines if words and words[0] in ("RssAnon:", "RssShmem:"))
-
-
-def signal(number: int, pid: int) -> None:
-    """Signal a process; a group, when negative; EVERYBODY: all in this namespace but process 1."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def kill_command(pid: int) -> None:
-    """Kill a command with all that it started and still waits for, and its whole session; other jobs live on.
-
-    All are stopped before the first is killed: the children of a dead process are process 1's, and belong to nobody.
-    Where they do not come to rest - one forks faster than we look, or wakes the others - everything is killed.
-    """
-    stopped: set[int] = set()
-    for _ in range(ROUNDS):
-        family, restless = {pid}, False
-        for other in processes():  # in the order of their numbers, which mostly is that of birth
-            fields = read_proc(other, "stat").rpartition(")")[2].split()
-            if not fields or not (other == pid or int(fields[1]) in family or int(fields[3]) == pid):
-                continue
-            family.add(other)
-            restless |= other not in stopped or fields[0] not in AT_REST
-        if not restless:
-            break
-        signal(SIGSTOP, -pid)  # its process group, at one stroke
-        for other in family - stopped:
-            signal(SIGSTOP, other)
-        stopped |= family
-        time.sleep(0.001)
-    else:
-        stopped = {EVERYBODY}
-    for other in stopped:
-        signal(SIGKILL, other)
-
-
 def still(others: int, machine: Machine, most: int) -> list[int]:
     """Let nothing of the episode run during a verdict: kill it all, or stop it. Returns what is to go on afterwards.
 
@@ -305,12 +257,12 @@ def still(others: int, machine: Machine, most: int) -> list[int]:
     stopped = [pid for pid in processes() if pid not in resting] if others == STOPPED else []
     if others == STOPPED and len(stopped) + len(resting) <= most:
         while time.monotonic() < left:
-            signal(SIGSTOP, EVERYBODY)  # at one stroke: who is being told so cannot fork
+            signal(SIGSTOP)  # at one stroke: who is being told so cannot fork
             if all(state in AT_REST for pid in processes() for state in states(pid)):
                 return stopped
             time.sleep(0.001)
     left = time.monotonic() + STILL_WITHIN
-    signal(SIGKILL, EVERYBODY)
+    signal(SIGKILL)
     while machine.reap() and time.monotonic() < left:
         time.sleep(0.001)
     return []
@@ -322,15 +274,6 @@ def settle(machine: Machine) -> None:
     while machine.reap() and quiet < 2 and time.monotonic() < left:
         quiet = 0 if any(set(states(pid)) & set("RD") for pid in processes()) else quiet + 1
         time.sleep(0.005)
-
-
-def states(pid: int) -> str:
-    """The state of each of a process's threads; of a process that ended, nothing."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return ""
-    return "".join(read_proc(pid, f"task/{thread}/stat").rpartition(") ")[2][:1] for thread in threads)
 
 
 # ---- serving -------------------------------------------------------------------------------------------------------

@@ -15,18 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ludora.envs.sandbox.base import Done, Limits, Sandbox
-from ludora.envs.sandbox.probes import (
-    FORGERIES,
-    PREPARED,
-    PROBES,
-    SECRET,
-    SLEEP,
-    SMALL,
-    SOLUTION,
-    VERDICT,
-    Forgery,
-    Probe,
-)
+from ludora.envs.sandbox.forgeries import FORGERIES, PREPARED, SOLUTION, VERDICT, Forgery
+from ludora.envs.sandbox.probes import PROBES, SECRET, SLEEP, SMALL, Probe
 from ludora.errors import EnvBroken
 
 Opens = Callable[[Limits], Sandbox]

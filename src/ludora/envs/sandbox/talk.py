@@ -18,21 +18,22 @@ from ludora.envs.sandbox.kernel import FAMILIES, MACHINES, TRUSTED_FAMILIES, sys
 from ludora.errors import EnvBroken, InputError
 
 PATIENCE = 30.0  # seconds over a command's own within which an answer must come
+PARTS = ("layers.py", "jobs.py", "agent.py")
+FUTURE = "from __future__ import annotations\n"
 HINT = "ludora doctor says what is missing"
 MB = 1 << 20
 # C0 and C1 controls, and what turns the direction of text
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OWN_IMPORT = re.compile(r"^from (?:ludora|__future__)\b[^(\n]*(?:\([^)]*\))?\n", re.MULTILINE)
 # A script that looks at processes: they are stopped while it judges, where others are killed.
 _ABOUT_PROCESSES = re.compile(r"/proc\b|\b(ps|pgrep|pidof|pkill|kill|killall|jobs|top|pstree|psutil|fuser|lsof)\b")
 
 
 @cache
 def _agent() -> str:
-    """The text of both files, without what the second imports from the first."""
+    """The text of all its files, without what they import from one another."""
     here = Path(__file__).parent
-    layers, agent = ((here / name).read_text(encoding="utf-8") for name in ("layers.py", "agent.py"))
-    kept = [line for line in agent.splitlines(True) if not line.startswith(("from ludora", "from __future__"))]
-    return layers + "".join(kept)
+    return FUTURE + "".join(_OWN_IMPORT.sub("", (here / name).read_text(encoding="utf-8")) for name in PARTS)
 
 
 def agent_text(limits: Limits, binds: tuple[str, ...]) -> bytes:
