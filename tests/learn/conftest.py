@@ -17,7 +17,7 @@ from tests.learn.resuming import Order, driving
 
 from ludora.envs.build import make_env, task_spec
 from ludora.learn import ppo
-from ludora.learn.credit import Decision, assign
+from ludora.learn.credit import Decision, assign, normalise
 from ludora.learn.learner import Learner
 from ludora.players.bots import RandomPlayer
 from ludora.players.studio import Studio
@@ -66,15 +66,17 @@ class Bench:
         spec, player = task_spec(self.config.task), self.learner.player
         seats = [(player, RandomPlayer()), (RandomPlayer(), player)]
         played = collect([Game(Task(spec, first + i, i % 2), seats[i % 2]) for i in range(games)], make_env)
-        return assign(
+        found = assign(
             [f.trajectories[f.game.task.seat] for f in played],
             lambda turn, move: ppo._key(self.learner, turn, move),
             self.learner.values,
             gamma=self.config.gamma,
             lam=self.config.lam,
             baselines=self.learner.baselines,
-            normalise=self.config.normalize_advantages,
         )
+        if self.config.normalize_advantages:
+            normalise(found)
+        return found
 
 
 @pytest.fixture

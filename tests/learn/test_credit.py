@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ludora.learn.credit import Baselines, Decision, assign
+from ludora.learn.credit import normalise as to_unit_spread
 from ludora.models.policy import Answer, Query
 from ludora.types import End, Message, Move, Outcome, Spec, Step, Stop, Task, Trajectory, Turn
 
@@ -48,16 +49,18 @@ def credit(
     trajectories: Sequence[Trajectory], *, gamma: float = 1.0, lam: float = 1.0, baselines: Baselines | None = None,
     normalise: bool = False, penalty: float = 0.0,
 ) -> list[Decision]:  # fmt: skip
-    return assign(
+    found = assign(
         trajectories,
         lambda turn, move: query(int(turn.messages[0].content)),
         Values(),
         gamma=gamma,
         lam=lam,
         baselines=baselines,
-        normalise=normalise,
         penalty=penalty,
     )
+    if normalise:
+        to_unit_spread(found)
+    return found
 
 
 def test_one_decision_per_turn_by_hand() -> None:
@@ -96,7 +99,6 @@ def test_values_are_asked_for_once_in_order() -> None:
         gamma=1.0,
         lam=1.0,
         baselines=None,
-        normalise=False,
     )
     assert values.asked == [[4, 2, 4]]
 

@@ -212,7 +212,11 @@ class Scripted(Sampler):
         end = [] if answer.endswith("...") else [self.chat.stop_ids[0]]
         return [*self.chat.tokenizer.encode(answer.removesuffix("..."), add_special_tokens=False), *end]
 
-    def _draw(self, log_probs: Tensor, u: float) -> int:
+    def _draw(self, logits: Tensor, quantiles: Sequence[float]) -> tuple[list[int], list[float]]:
+        tokens = [self._next() for _ in quantiles]
+        return tokens, [float(row[token]) for row, token in zip(logits.log_softmax(-1), tokens, strict=True)]
+
+    def _next(self) -> int:
         token = self.tokens[0].pop(0)
         if not self.tokens[0]:
             self.tokens.pop(0)

@@ -51,7 +51,6 @@ def assign(
     gamma: float,
     lam: float,
     baselines: Baselines | None,
-    normalise: bool,
     game: Callable[[Spec], str] = str,
     penalty: float = 0.0,
 ) -> list[Decision]:
@@ -59,9 +58,8 @@ def assign(
 
     With `baselines`, the advantage is the return to go less the baseline of (game, seat), which follows the returns
     from the first turn on, and values are not asked for; otherwise GAE over answers on the critic's values, where a
-    truncated game is bootstrapped with the value of its last state, a finished one with 0. With `normalise`,
-    advantages are so per (game, seat); `game` says what a spec counts as. An answer that could not be read is paid
-    `penalty` less.
+    truncated game is bootstrapped with the value of its last state, a finished one with 0. `game` says what a spec
+    counts as. An answer that could not be read is paid `penalty` less.
     """
     told = [[answer for step in t.steps for answer in _answers(step, penalty)] for t in trajectories]
     groups: list[Group] = [(game(t.task.env), t.seat) for t in trajectories]
@@ -84,11 +82,14 @@ def assign(
         for i, (_, move, _) in enumerate(answers):
             decisions.append(Decision(found[i], move.index, move.logprobs, group, own[i], advantages[i], targets[i]))
         start += n
-    if normalise:
-        scaled = maths.normalise([d.advantage for d in decisions], [d.group for d in decisions])
-        for d, advantage in zip(decisions, scaled, strict=True):
-            d.advantage = advantage
     return decisions
+
+
+def normalise(decisions: Sequence[Decision]) -> None:
+    """Give the advantages of each (game, seat) mean 0 and spread 1."""
+    scaled = maths.normalise([d.advantage for d in decisions], [d.group for d in decisions])
+    for d, advantage in zip(decisions, scaled, strict=True):
+        d.advantage = advantage
 
 
 def _answers(step: Step, penalty: float) -> list[tuple[Turn, Move, float]]:

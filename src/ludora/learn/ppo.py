@@ -17,16 +17,16 @@ from torch import Tensor
 from ludora.data.trajectories import to_line
 from ludora.envs.build import make_env, setting
 from ludora.errors import TrainingFailed
-from ludora.evals.groups import training_stats
 from ludora.evals.progress import Measures
 from ludora.learn import maths
 from ludora.learn.conclude import Ground, check_ending, check_start, conclude, started_from
-from ludora.learn.credit import Decision, assign
+from ludora.learn.credit import Decision, assign, normalise
 from ludora.learn.curriculum import Advance, Curriculum, Stage
 from ludora.learn.learner import Learner
 from ludora.learn.metrics import rollout_metrics, speed_metrics
 from ludora.learn.monitors import Monitors
 from ludora.learn.opponents import Opponents
+from ludora.learn.progress import Progress
 from ludora.learn.replay import Replay
 from ludora.models.checkpoint import pack, unpack
 from ludora.models.engine import Counters
@@ -44,32 +44,6 @@ from ludora.types import Move, Trajectory, Turn
 
 CACHE_BYTES = 64 << 20  # caches up to this size are kept in checkpoints
 BROKEN_LIMIT = 0.5  # an update most of whose games broke is not learned from
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where training stands; all of it is in the checkpoint."""
-
-    update: int = 0
-    seconds: float = 0.0  # of training, evaluation left out
-    best: float | None = None
-    best_update: int | None = None
-    stale: int = 0  # evaluations since the best
-    measured: list[Any] = field(default_factory=list)  # how the best was
-    games: int = 0
-    decisions: int = 0
-    stats: dict[str, Any] = field(default_factory=dict)  # `training_stats.json` of the last update, in a shell
-
-    def take(self, finished: Sequence[Finished], mine: Sequence[Trajectory], decisions: Sequence[Decision]) -> None:
-        """Count one more update."""
-        self.update += 1
-        self.games += len(finished)
-        self.decisions += len(decisions)
-        self.stats = training_stats(self.update, mine)
-
-    def forget_best(self) -> None:
-        """From here on the best is sought anew."""
-        self.best, self.best_update, self.stale, self.measured = None, None, 0, []
 
 
 def train(
@@ -162,17 +136,19 @@ def _mine(finished: Sequence[Finished], player: ModelPlayer) -> list[Trajectory]
 
 def _credit(config: PPOConfig, it: Work, mine: Sequence[Trajectory]) -> list[Decision]:
     """What is learned from: every answer of the learner with its advantage, by game and seat."""
-    return assign(
+    decisions = assign(
         mine,
         lambda turn, move: _key(it.learner, turn, move),
         it.learner.values,
         gamma=config.gamma,
         lam=config.lam,
         baselines=it.learner.baselines,
-        normalise=config.normalize_advantages,
         game=it.curriculum.game,
         penalty=config.invalid_penalty,
     )
+    if config.normalize_advantages:
+        normalise(decisions)
+    return decisions
 
 
 def _learn(config: PPOConfig, learner: Learner, at: Progress, decisions: Sequence[Decision]) -> dict[str, float]:

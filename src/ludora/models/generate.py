@@ -79,7 +79,7 @@ class Sampler:
             def take(number: int, live: list[int], states: Tensor, wave: list[int] = wave) -> dict[int, int]:
                 going: dict[int, int] = {}
                 quantiles = [uniform(seeds[wave[place]], number) for place in live]
-                drawn = draw(self.policy.logits(states), quantiles, self.top_p)
+                drawn = self._draw(self.policy.logits(states), quantiles)
                 for place, token, log_prob in zip(live, *drawn, strict=True):
                     i = wave[place]
                     said[i].append(token)
@@ -109,3 +109,7 @@ class Sampler:
                 self.policy.engine.extend([known := History()], [tokens], [adapter])
                 self._prefixes.put((who, tokens), known, known.bytes)
             talk.history = known.copy()
+
+    def _draw(self, logits: Tensor, quantiles: Sequence[float]) -> tuple[list[int], list[float]]:
+        """Tokens of logits [R, V], and their log-probabilities."""
+        return draw(logits, quantiles, self.top_p)
