@@ -17,7 +17,9 @@ Count = Annotated[int, Field(ge=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Rank = Annotated[int, Field(ge=1, le=4096)]
-Games = Annotated[int, Field(ge=1, le=10_000_000)]  # they are held in memory
+MOST_GAMES = 10_000_000  # they are held in memory
+Games = Annotated[int, Field(ge=1, le=MOST_GAMES)]
+DTYPE_NAMES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}  # as torch has them -> as `dtype` has them
 
 
 def about(text: str, default: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ludora.errors import ConfigError, nearest
+from ludora.fields import DTYPE_NAMES
 
 FILES = ("train_config.json", "curriculum_config.json", "env_config.json")
 SECTIONS = ("model", "lora", "ppo")  # of train_config.json; the other two files are flat
@@ -37,9 +38,7 @@ def _folder(value: Any) -> Values:
 KEYS: Mapping[str, Row] = {
     "model.model_name": "model",
     "model.use_4bit": lambda on: {"quantize": "4bit" if on else "none"},
-    "model.bnb_4bit_compute_dtype": lambda name: {
-        "dtype": {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(name, name)
-    },
+    "model.bnb_4bit_compute_dtype": lambda name: {"dtype": DTYPE_NAMES.get(name, name)},
     "lora.r": "rank",
     "lora.lora_alpha": "alpha",
     "lora.lora_dropout": "dropout",

@@ -74,6 +74,14 @@ def finish(order: Order, run: Path, **changes: Any) -> None:
     assert order(run, **changes) == 0
 
 
+def the_same_from_step_one(order: Order, folder: Path, changes: dict[str, Any]) -> None:
+    """A run that goes back to its first checkpoint ends as it did without."""
+    finish(order, folder / "calm", **changes)
+    shutil.copytree(folder / "calm", folder / "run")
+    finish(order, folder / "run", step=1, **changes)
+    assert differences(folder / "run", folder / "calm") == []
+
+
 def unfinished(run: Path) -> bool:
     """Whether a save was cut short."""
     return any((run / "checkpoints").glob(".tmp-*"))
@@ -248,10 +256,7 @@ def test_exact_against_the_base(order: Order, tmp_path: Path) -> None:
         "evaluate_every": 1,
         "evaluate_temperature": 0.5,
     }
-    finish(order, tmp_path / "calm", **changes)
-    shutil.copytree(tmp_path / "calm", tmp_path / "run")
-    finish(order, tmp_path / "run", step=1, **changes)
-    assert differences(tmp_path / "run", tmp_path / "calm") == []
+    the_same_from_step_one(order, tmp_path, changes)
 
 
 def test_exact_in_bf16_too(order: Order, tmp_path: Path) -> None:
@@ -269,7 +274,4 @@ def test_exact_in_bf16_too(order: Order, tmp_path: Path) -> None:
         "save_every": 1,
         "snapshot_every": 1,
     }
-    finish(order, tmp_path / "calm", **changes)
-    shutil.copytree(tmp_path / "calm", tmp_path / "run")
-    finish(order, tmp_path / "run", step=1, **changes)
-    assert differences(tmp_path / "run", tmp_path / "calm") == []
+    the_same_from_step_one(order, tmp_path, changes)

@@ -251,9 +251,10 @@ def _resumed(
 
 def as_started(run: Run, saved: RunSettings) -> dict[str, Any]:
     """What `auto` came to when the run was started: chosen again, it could differ, and so would every later bit."""
+    from ludora.fields import DTYPE_NAMES
+
     start = next((row for row in run.rows("events.jsonl") if row.get("event") == "start"), {})
-    short = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
-    chosen = {**start, "dtype": short.get(str(start.get("dtype")))}
+    chosen = {**start, "dtype": DTYPE_NAMES.get(str(start.get("dtype")))}
     return {
         key: chosen[key]
         for key in ("dtype", "device", "threads")

@@ -183,9 +183,7 @@ def local(path: str, style: str = "") -> Pool:
 
 def _json_rows(file: Path) -> list[Row]:
     try:
-        data = json.loads(
-            file.read_text(encoding="utf-8-sig")
-        )  # some programs begin a file with a mark of its byte order
+        data = json.loads(file.read_text(encoding="utf-8-sig"))  # which may begin with a mark of the byte order
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON: {' '.join(str(error).split())}", "JSON lines end in .jsonl") from None
     if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ludora.data.snake import MOST_GAMES, expert_games
+from ludora.data.snake import check_games, expert_games
 from ludora.data.trajectories import close_file, new_file
 from ludora.envs.build import task_spec
 from ludora.envs.shell.options import options_of
@@ -52,9 +52,7 @@ def generate(
     spec = task_spec(task)
     if spec.name != "shell" or options_of(spec).split in (EVAL, HELD_OUT):
         raise InputError(f"{spec} is not to be learnt from", "for example shell(level=1)")
-    if not 1 <= games <= MOST_GAMES:
-        bound = "at least 1 task must" if games < 1 else f"at most {MOST_GAMES:,} tasks can"
-        raise InputError(f"{bound} be solved, not {games}", "--games 400")
+    check_games(games, "task", "solved", "--games 400")
     found, templates, skills = Statistics(), set(), Counter[str]()
     temporary, file = new_file(path, newline="\n")
     done = False

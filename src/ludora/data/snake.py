@@ -18,12 +18,12 @@ from ludora.envs.build import make_env, task_spec
 from ludora.envs.snake import replay
 from ludora.envs.snake_game import BIT, FREE, MOVES, Position
 from ludora.errors import EnvBroken, InputError
+from ludora.fields import MOST_GAMES
 from ludora.players.base import Player
 from ludora.rng import generator, stream
 from ludora.rollout import Game, play
 from ludora.types import Spec, Task, Trajectory
 
-MOST_GAMES = 10_000_000  # what is counted of them is held in memory
 FILES = {"train": "train.jsonl", "eval": "eval.jsonl"}
 _SLOTS = 16  # games in flight; more only hold memory, since an expert gains nothing from a batch
 # In the order of the origin's tables.
@@ -97,6 +97,17 @@ class _Counts:
 # ---- playing -------------------------------------------------------------------------------------------------------
 
 
+def check_games(games: int, what: str, done: str, hint: str) -> None:
+    """Refuse a number of games (`what`) that nobody can have `done`.
+
+    Raises:
+        InputError: it is below 1, or more than can be counted in memory.
+    """
+    if not 1 <= games <= MOST_GAMES:
+        bound = f"at least 1 {what} must" if games < 1 else f"at most {MOST_GAMES:,} {what}s can"
+        raise InputError(f"{bound} be {done}, not {games}", hint)
+
+
 def expert_games(spec: Spec, expert: Player, games: int, seed: int) -> Iterator[Trajectory]:
     """`games` games in order; number i deals from (seed, i) alone. None of them is a deal of an evaluation.
 
@@ -163,9 +174,7 @@ def generate(
     spec = task_spec(task)
     if spec.name != "snake":
         raise InputError(f"{spec} is not snake", "for example snake(size=8)")
-    if not 1 <= games <= MOST_GAMES:
-        bound = "at least 1 game must" if games < 1 else f"at most {MOST_GAMES:,} games can"
-        raise InputError(f"{bound} be played, not {games}", "--games 200")
+    check_games(games, "game", "played", "--games 200")
     held_out = eval_numbers(games, eval_share, seed)
     files = {part: folder / name for part, name in FILES.items()}
     try:

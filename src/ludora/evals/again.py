@@ -7,10 +7,10 @@ import shlex
 
 from ludora.evals.record import BEST, Evaluation
 from ludora.evals.story import Story
+from ludora.fields import DTYPE_NAMES
 from ludora.settings import ACTING, ModelSettings
 from ludora.types import Spec
 
-_DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}  # as events name them -> as options do
 _MODEL = re.compile(r"\b(base|adapter|merged)\b")  # in a PLAYER's name
 
 
@@ -64,7 +64,7 @@ def _model(story: Story, without: tuple[str, ...] = ()) -> list[str]:
     given = dict(story.config)
     given["temperature"] = given.get("evaluate_temperature") or given.get("temperature", 1.0)
     if given.get("dtype") == "auto":  # what was measured to be faster then need not be so again
-        given["dtype"] = _DTYPES.get(story.setting("dtype"), "auto")
+        given["dtype"] = DTYPE_NAMES.get(story.setting("dtype"), "auto")
     words = []
     for name, field in ModelSettings.model_fields.items():
         value = given.get(name, field.default)

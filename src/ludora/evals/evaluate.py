@@ -21,13 +21,13 @@ from ludora.evals.groups import NAMES, groups
 from ludora.evals.meter import Meter
 from ludora.evals.record import BEST, Evaluation, Row, SeatResult
 from ludora.evals.stats import mean_interval, wilson
+from ludora.fields import MOST_GAMES
 from ludora.players.base import Explicit, Player, check_plays
 from ludora.players.search import sees_hidden
 from ludora.rng import generator, stream
 from ludora.rollout import Finished, Game, collect
 from ludora.types import Outcome, Spec, Task, Trajectory
 
-MOST_GAMES = 10_000_000  # they are held in memory
 JUDGED_BY = {"snake": "apples"}  # the fact that tells how good a game was, where its shaped reward does not
 _CHIPS = "chips per hand"
 # of a number of games, a context that gives what to call after each

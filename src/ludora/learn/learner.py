@@ -156,17 +156,6 @@ class Learner:
         found = dict(zip(distinct, self.critic(self.features(distinct)).tolist(), strict=True))
         return self.critic.scales.up(games, [found[key] for key in keys])
 
-    def explained_variance(self, decisions: Sequence[Decision]) -> float:
-        """Of the value targets, by the values before they were fitted to them; mean over games, by their decisions."""
-        games: dict[str, list[Decision]] = {}
-        for d in decisions:
-            games.setdefault(d.group[0], []).append(d)
-        found = [
-            len(own) * maths.explained_variance([d.value for d in own], [d.target for d in own])
-            for own in games.values()
-        ]
-        return math.fsum(found) / len(decisions)
-
     def fit_critic(self, decisions: Sequence[Decision]) -> float:
         """`value_steps` full-batch steps on the value targets; features are cached, so they cost next to nothing."""
         keys = list(dict.fromkeys(d.key for d in decisions))

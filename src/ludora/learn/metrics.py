@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ludora.evals.groups import group_metrics
+from ludora.learn import maths
 from ludora.learn.credit import Decision
 from ludora.models.engine import Counters
 from ludora.players.studio import Studio
@@ -74,6 +75,17 @@ def return_spread(mine: Sequence[Trajectory], game: Callable[[Spec], str]) -> fl
         mean = math.fsum(totals) / len(totals)
         spreads.append(math.sqrt(math.fsum((x - mean) ** 2 for x in totals) / len(totals)))
     return math.fsum(spreads) / max(1, len(spreads))
+
+
+def explained_variance(decisions: Sequence[Decision]) -> float:
+    """Of the value targets, by the values before they were fitted to them; mean over games, by their decisions."""
+    games: dict[str, list[Decision]] = {}
+    for d in decisions:
+        games.setdefault(d.group[0], []).append(d)
+    found = [
+        len(own) * maths.explained_variance([d.value for d in own], [d.target for d in own]) for own in games.values()
+    ]
+    return math.fsum(found) / len(decisions)
 
 
 def speed_metrics(studio: Studio, decisions: Sequence[Decision], rollout: float, update: float) -> dict[str, float]:

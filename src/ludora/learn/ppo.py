@@ -23,7 +23,7 @@ from ludora.learn.conclude import Ground, check_ending, check_start, conclude, s
 from ludora.learn.credit import Decision, assign, normalise
 from ludora.learn.curriculum import Advance, Curriculum, Stage
 from ludora.learn.learner import Learner
-from ludora.learn.metrics import rollout_metrics, speed_metrics
+from ludora.learn.metrics import explained_variance, rollout_metrics, speed_metrics
 from ludora.learn.monitors import Monitors
 from ludora.learn.opponents import Opponents
 from ludora.learn.progress import Progress
@@ -159,7 +159,7 @@ def _learn(config: PPOConfig, learner: Learner, at: Progress, decisions: Sequenc
     if not config.entropy_target:  # which moves the coefficient itself
         learner.entropy_coef = maths.scheduled(config.entropy_coef, config.entropy_schedule, progress)
     if decisions and config.baseline == "critic":
-        metrics["explained_variance"] = learner.explained_variance(decisions)
+        metrics["explained_variance"] = explained_variance(decisions)
         metrics["loss_value"] = learner.fit_critic(decisions)
     if decisions and at.update >= config.value_warmup:
         metrics |= learner.improve(decisions, at.update, rate)

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ludora.errors import InputError, LudoraError
+from ludora.fields import DTYPE_NAMES
 from ludora.models.builtin import quiet, rename_folder
 from ludora.models.chat import ChatFormat
 from ludora.models.load import Base, load_base
@@ -24,7 +25,6 @@ from ludora.models.storage import WEIGHTS, read_adapter
 from ludora.types import Message
 
 REPORT = "ludora_merge.json"
-_SHORT = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _stored_dtype(base: Base) -> torch.dtype:
     if not config.is_file():
         return torch.float32
     values = json.loads(config.read_text())
-    return DTYPES[_SHORT.get(str(values.get("dtype") or values.get("torch_dtype")), "fp32")]
+    return DTYPES[DTYPE_NAMES.get(str(values.get("dtype") or values.get("torch_dtype")), "fp32")]
 
 
 def _short(dtype: torch.dtype) -> str:

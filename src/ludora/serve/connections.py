@@ -114,14 +114,8 @@ class Connection(HTTPProtocol):
 class Talk(WebSocketsSansIOProtocol):
     """A WebSocket that is closed when a message in fragments does not end in time."""
 
-    def __init__(
-        self,
-        config: Settings,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(self, config: Settings, *rest: Any, **named: Any) -> None:
+        super().__init__(config, *rest, **named)
         self._patience = Patience(config.rules.body_seconds, self._too_slow)
         self._message: list[bytes] = []
         self._why = f"a message took longer than {config.rules.body_seconds:g} seconds"
