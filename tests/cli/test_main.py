@@ -165,16 +165,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_help_is_fast(tmp_path: Path) -> None:
-    """Little more than importing typer takes; the best of several tries each, since the machine may be busy."""
-    ours, floor = 9.9, 9.9
-    for _ in range(5):
-        begin = time.perf_counter()
-        assert ludora("--help", cwd=tmp_path).returncode == 0
-        ours = min(ours, time.perf_counter() - begin)
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import typer, rich.console, rich.table"], check=True)
-        floor = min(floor, time.perf_counter() - begin)
-    assert ours < 4 * floor
+    """It imports nothing but what typer does, and our own modules of the command line: seconds are noise, this is not."""
+    told = "import sys; print(*{name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names))"
+    packages = []
+    for first in ("from ludora.cli.main import run; run(['--help'])", "import typer, typer.rich_utils, rich.table"):
+        command = [sys.executable, "-c", f"{first}\n{told}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
+        packages.append(set(done.stdout.splitlines()[-1].split()))
+    assert packages[0] - packages[1] == {"ludora"}
+    listing = "print(*(name for name in sys.modules if name.startswith('ludora.')))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nfrom ludora.cli.main import run; run(['--help'])\n{listing}"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    ours = set(done.stdout.splitlines()[-1].split())
+    assert all(name.startswith("ludora.cli") or name == "ludora.errors" for name in ours), ours
 
 
 def test_version(tmp_path: Path) -> None:
